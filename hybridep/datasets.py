@@ -554,8 +554,11 @@ _PICKLED_NAMES: Final[dict[tuple[str, str], Callable[..., object]]] = {
 }
 
 
-class _BatchUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, numbers, strings and arrays of bytes; any other name in the pickle is refused, so no code of it runs."""
+class _BatchUnpickler(pickle._Unpickler):
+    """Reads dicts, lists, numbers, strings and arrays of bytes; any other name in the pickle is refused, so no code of it runs.
+
+    It is pickle's Python implementation because the C one allocates whatever a memo index asks for: one damaged byte can take all memory.
+    """
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         if (module, name) not in _PICKLED_NAMES:
