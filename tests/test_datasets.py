@@ -128,6 +128,13 @@ def test_fashion_mnist_is_not_taken_for_mnist():
     assert message == f"{FASHION_FOLDER}: holds fashion-mnist, not mnist"
 
 
+def test_mnist_is_not_taken_for_fashion_mnist(official_files):
+    written = official_files("fashion-mnist")
+    path = written.files["train-labels-idx1-ubyte"]
+    path.write_bytes(path.read_bytes()[:8] + bytes(datasets._OPENING_LABELS["mnist"]) + path.read_bytes()[28:])
+    assert complaint(lambda: load("fashion-mnist", written.data_dir)) == f"{path.parent}: holds mnist, not fashion-mnist"
+
+
 def test_importing_the_module_imports_nothing_heavy():
     heavy = "('torch', 'torchvision', 'sklearn', 'ray', 'pandas')"
     code = f"import sys, hybridep.datasets as d; d.load('digits'); print([name for name in {heavy} if name in sys.modules])"
@@ -657,18 +664,19 @@ def test_without_a_folder_downloads_go_to_the_cache(no_defaults, official_files,
 def test_a_failed_download_is_one_line_and_leaves_nothing(fake_torchvision, tmp_path, capfd, failure):
     def fetch(root: Path) -> None:
         print("Failed to download (trying next):")
+        assert socket.getdefaulttimeout() == 30
         (root / "MNIST" / "raw").mkdir(parents=True)
         (root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"half")
         raise failure
 
     fake_torchvision(fetch)
-    timeout = socket.getdefaulttimeout()
+    assert socket.getdefaulttimeout() is None
     message = complaint(lambda: load("mnist", tmp_path / "mine"))
     assert f"download into {tmp_path / 'mine'} failed ({type(failure).__name__}" in message
     assert "looked for train-images-idx3-ubyte" in message and "--data-dir" in message
     assert not (tmp_path / "mine").exists()
     assert capfd.readouterr() == ("", "")
-    assert socket.getdefaulttimeout() == timeout
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_download_that_lacks_files_is_reported(fake_torchvision, tmp_path):
