@@ -1,0 +1,68 @@
+"""The dense arithmetic of the hot loop: an affine map into a given buffer, activations in place, and how many threads they may use.
+
+On a CPU the products go to NumPy's OpenBLAS and tanh to NumPy's SIMD loops, on shared memory: same float32 accuracy as PyTorch's own,
+up to ten times the speed for tanh and for thin matrices (`studies/relaxation_benchmark.py` measures it). Everywhere else PyTorch's run.
+The choice depends on the device alone, so that the same configuration gives the same numbers every time.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+_blas_limits: list[threadpool_limits] = []
+
+
+def use_threads(count: int) -> None:
+    """Let this process use `count` CPU threads for tensors and matrix products."""
+    torch.set_num_threads(count)
+    _blas_limits[:] = [threadpool_limits(count, user_api="blas")]
+
+
+def affine(x: Tensor, weight: Tensor, drive: Tensor, out: Tensor) -> Tensor:
+    """out ← x·weight + drive; x [n, a], weight [a, b], drive [n, b] or [b], all contiguous and not overlapping out."""
+    if out.device.type != "cpu":
+        return torch.addmm(drive, x, weight, out=out)
+    array = out.numpy()
+    np.matmul(x.numpy(), weight.numpy(), out=array)
+    np.add(array, drive.numpy(), out=array)
+    return out
+
+
+def tanh_(x: Tensor) -> Tensor:
+    if x.device.type != "cpu":
+        return x.tanh_()
+    array = x.numpy()
+    np.tanh(array, out=array)
+    return x
+
+
+def sigmoid_(x: Tensor) -> Tensor:
+    return x.sigmoid_()
+
+
+def hard_sigmoid_(x: Tensor) -> Tensor:
+    """½(1 + clamp(x − 1, −1, 1)), the one of the EP convolutional networks."""
+    return x.mul_(0.5).clamp_(0, 1)
+
+
+def unit_hard_sigmoid_(x: Tensor) -> Tensor:
+    """clamp(x, 0, 1)."""
+    return x.clamp_(0, 1)
+
+
+def centered_hard_sigmoid_(x: Tensor) -> Tensor:
+    """clamp(x, −½, ½)."""
+    return x.clamp_(-0.5, 0.5)
+
+
+# In-place function and the bounds of its values, by the name that TrialConfig.activation takes.
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
+    "tanh": (tanh_, -1.0, 1.0),
+    "sigmoid": (sigmoid_, 0.0, 1.0),
+    "hard_sigmoid": (hard_sigmoid_, 0.0, 1.0),
+    "unit_hard_sigmoid": (unit_hard_sigmoid_, 0.0, 1.0),
+    "centered_hard_sigmoid": (centered_hard_sigmoid_, -0.5, 0.5),
+}

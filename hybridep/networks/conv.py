@@ -1,0 +1,257 @@
+"""`ConvNet`: convolutional EP networks with pooling inside Φ, Φ = Σ_l s_l · P(W_l ∗ s_{l−1} + b_l), and fully connected layers on top.
+
+The convention is that of Laborieux et al. (2021): the pooling choice of every update follows the pre-activation of the current state.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybridep.networks.layered import Dynamics, LayeredNetwork
+
+
+class NoPool:
+    """P is the identity."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        return z, None
+
+    def transpose(self, s: Tensor, choice: Tensor | None, size: tuple[int, int]) -> Tensor:
+        return s
+
+    def oracle(self, z: Tensor) -> Tensor:
+        return z
+
+
+class AveragePool:
+    """Mean over 2×2 windows."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        return F.avg_pool2d(z, 2), None
+
+    def transpose(self, s: Tensor, choice: Tensor | None, size: tuple[int, int]) -> Tensor:
+        spread = F.interpolate(s, scale_factor=2.0, mode="nearest").mul_(0.25)
+        return F.pad(spread, (0, size[1] - spread.shape[3], 0, size[0] - spread.shape[2]))
+
+    def oracle(self, z: Tensor) -> Tensor:
+        return F.avg_pool2d(z, 2)
+
+
+class MaxPool:
+    """Maximum over 2×2 windows; the choice is the position of each maximum."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled, choice = F.max_pool2d(z, 2, return_indices=True)
+        return pooled, choice
+
+    def transpose(self, s: Tensor, choice: Tensor | None, size: tuple[int, int]) -> Tensor:
+        assert choice is not None
+        return F.max_unpool2d(s, choice, 2, output_size=size)
+
+    def oracle(self, z: Tensor) -> Tensor:
+        return F.max_pool2d(z, 2)
+
+
+Pool = NoPool | AveragePool | MaxPool
+POOLS: dict[str, Callable[[], Pool]] = {"none": NoPool, "average": AveragePool, "max": MaxPool}
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """W ∗ s + b, pooled; s [n, c, h, w]. `shape` is that of the layer above, without n, and `size` the sides before pooling."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    padding: int
+    pool: Pool
+    below: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = ((side + 2 * self.padding - self.weight.shape[2]) // self.stride + 1 for side in self.below)
+        return height, width
+
+    def forward(self, s: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.pool.forward(F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding))
+
+    def transpose(self, s: Tensor, choice: Tensor | None) -> Tensor:
+        """∂(s · forward)/∂(layer below), with the pooling choice held."""
+        size, kernel = self.size, self.weight.shape[2]
+        rest = [b - ((a - 1) * self.stride - 2 * self.padding + kernel) for a, b in zip(size, self.below, strict=True)]
+        spread = self.pool.transpose(s, choice, size)
+        return F.conv_transpose2d(spread, self.weight, stride=self.stride, padding=self.padding, output_padding=(rest[0], rest[1]))
+
+    def gradient(self, below: Tensor, s: Tensor, choice: Tensor | None) -> list[Tensor]:
+        """Σ over rows of ∂(s · forward)/∂(weight, bias)."""
+        spread = self.pool.transpose(s, choice, self.size)
+        weight = torch.nn.grad.conv2d_weight(below, list(self.weight.shape), spread, stride=self.stride, padding=self.padding)
+        return [weight, spread.sum(dim=(0, 2, 3))]
+
+    def oracle(self, s: Tensor) -> Tensor:
+        return self.pool.oracle(F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """W s + b on the flattened layer below."""
+
+    weight: Tensor
+    bias: Tensor
+    below: tuple[int, ...]
+
+    def forward(self, s: Tensor) -> tuple[Tensor, None]:
+        return F.linear(s.flatten(1), self.weight, self.bias), None
+
+    def transpose(self, s: Tensor, choice: None) -> Tensor:
+        return (s @ self.weight).unflatten(1, self.below)
+
+    def gradient(self, below: Tensor, s: Tensor, choice: None) -> list[Tensor]:
+        return [s.T @ below.flatten(1), s.sum(dim=0)]
+
+    def oracle(self, s: Tensor) -> Tensor:
+        return F.linear(s.flatten(1), self.weight, self.bias)
+
+
+class ConvNet(LayeredNetwork):
+    """Convolutions to `shapes[1], shapes[2], …` ([channels, height, width], as TrialConfig.layer_shapes gives) and dense layers above.
+
+    The state is a list of layers. Image-like layers are kept channels-last: convolutions and pooling are several times faster so.
+    """
+
+    def __init__(
+        self,
+        shapes: list[tuple[int, ...]],
+        kernel: int,
+        stride: int,
+        padding: int,
+        pooling: str,
+        activation: str,
+        cost: str,
+        init_gain: float,
+        generator: np.random.Generator,
+        like: Tensor,
+    ) -> None:
+        super().__init__(activation, cost)
+        convolutional = [len(shape) == 3 for shape in shapes[1:]]
+        weight_shapes = [
+            (above[0], below[0], kernel, kernel) if is_convolution else (above[0], torch.Size(below).numel())
+            for below, above, is_convolution in zip(shapes, shapes[1:], convolutional, strict=False)
+        ]
+        self._initialise(weight_shapes, init_gain, generator, like)
+        for index, is_convolution in enumerate(convolutional):
+            if is_convolution:
+                self.parameters[2 * index] = self.parameters[2 * index].contiguous(memory_format=torch.channels_last)
+        self.shapes = shapes[1:-1] if self.cost.has_readout else shapes[1:]
+        pool = POOLS[pooling]()
+        self.connections: list[Convolution | Dense] = []
+        for index in range(len(self.shapes)):
+            weight, bias = self.parameters[2 * index : 2 * index + 2]
+            below = shapes[index]
+            self.connections.append(
+                Convolution(weight, bias, stride, padding, pool, (below[1], below[2])) if convolutional[index] else Dense(weight, bias, below)
+            )
+
+    def input_drive(self, x: Tensor) -> Tensor:
+        return self.connections[0].forward(_channels_last(x))[0]
+
+    def zeros(self, drive: Tensor) -> list[Tensor]:
+        return [_channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
+
+    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
+        return ConvDynamics(self, drive, list(state), target, beta)
+
+    def layer_states(self, state: list[Tensor]) -> list[Tensor]:
+        return state
+
+    def phi(self, x: Tensor, layers: list[Tensor]) -> Tensor:
+        pairs = zip(self.connections, [x, *layers], layers, strict=False)
+        return torch.stack([(connection.oracle(below) * s).flatten(1).sum(dim=1) for connection, below, s in pairs]).sum(dim=0)
+
+    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
+        n = x.shape[0]
+        weighted = [s * weights.view(-1, *[1] * (s.dim() - 1)) for s in state]
+        # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
+        below, above = _channels_last(x), weighted[0].unflatten(0, (-1, n)).sum(dim=0)
+        gradient = self._connection_gradient(0, below, above)
+        for index in range(1, len(state)):
+            gradient += self._connection_gradient(index, state[index - 1], weighted[index])
+        return gradient
+
+    def _connection_gradient(self, index: int, below: Tensor, above: Tensor) -> list[Tensor]:
+        connection = self.connections[index]
+        if isinstance(connection, Dense):
+            return connection.gradient(below, above, None)
+        choice = connection.forward(below)[1] if isinstance(connection.pool, MaxPool) else None
+        return connection.gradient(below, _channels_last(above), choice)
+
+
+class ConvDynamics(Dynamics):
+    """Layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
+
+    def __init__(self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
+        self.network = network
+        self.drive = drive
+        self.state = state
+        self.previous = list(state)
+        self.choices: list[Tensor | None] = [None] * len(state)
+        self.stale = True
+        self.target = target
+        self.beta = beta
+
+    def _up(self, layer: int) -> Tensor:
+        """The drive from the layer below, a new tensor; it also renews that connection's pooling choice."""
+        if layer == 0:
+            return self.drive.clone()
+        drive, self.choices[layer] = self.network.connections[layer].forward(self.state[layer - 1])
+        return drive
+
+    def _updated(self, layer: int, up: Tensor, factor: float = 1.0) -> Tensor:
+        """One layer moved by factor · (ρ(∂Φ/∂s) − s), written over `up`."""
+        if layer + 1 < len(self.state):
+            up += self.network.connections[layer + 1].transpose(self.state[layer + 1], self.choices[layer + 1])  # type: ignore[arg-type]
+        elif self.beta is not None and self.target is not None:
+            pull = self.network.cost.pull(self.state[layer], self.target, self.network.readout)
+            up.addcmul_(pull, self.beta.view(-1, *[1] * (pull.dim() - 1)))
+        new = self.network.activate_(up)
+        return new if factor == 1.0 else torch.lerp(self.state[layer], new, factor, out=new)
+
+    def step(self) -> None:
+        drives = [self._up(layer) for layer in range(len(self.state))]
+        self.previous = self.state
+        self.state = [self._updated(layer, up) for layer, up in enumerate(drives)]
+        self.stale = True
+
+    def sweep(self, factor: float = 1.0) -> None:
+        if self.stale:
+            # A layer's choice belongs to the state of the layer below, which the other half's last update has already seen.
+            for layer in range(1, len(self.state)):
+                self._up(layer)
+            self.stale = False
+        self.previous = list(self.state)
+        # The half that the perturbation enters goes first: the input drives layer 1, the nudge the last layer.
+        first = 0 if self.beta is None else (len(self.state) - 1) % 2
+        for parity in (first, 1 - first):
+            for layer in range(parity, len(self.state), 2):
+                self.state[layer] = self._updated(layer, self._up(layer), factor)
+
+    def change(self) -> Tensor:
+        changes = [(new - old).abs_().flatten(1).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
+        return reduce(torch.maximum, changes)
+
+    def keep(self, rows: Tensor) -> None:
+        self.drive = self.drive[rows]
+        self.state = [_channels_last(s[rows]) for s in self.state]
+        self.previous = self.state
+        self.choices = [None if choice is None else _channels_last(choice[rows]) for choice in self.choices]
+        if self.target is not None and self.beta is not None:
+            self.target, self.beta = self.target[rows], self.beta[rows]
+
+
+def _channels_last(s: Tensor) -> Tensor:
+    return s.contiguous(memory_format=torch.channels_last) if s.dim() == 4 else s

@@ -1,0 +1,72 @@
+"""Output costs ℓ(s, y) and the pull −∂ℓ/∂s with which a nudge acts on the last layer."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Cost(ABC):
+    """ℓ of the last layer of the dynamics; `readout` is (weight [classes, units], bias [classes]) where the cost has one outside the dynamics."""
+
+    has_readout: bool
+
+    @abstractmethod
+    def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        """[n, classes], the largest is the prediction."""
+
+    @abstractmethod
+    def loss(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        """ℓ of each sample, [n]; target [n, classes] is one-hot."""
+
+    @abstractmethod
+    def pull(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        """−∂ℓ/∂s, like last."""
+
+    @abstractmethod
+    def readout_gradient(self, last: Tensor, target: Tensor, weights: Tensor, readout: tuple[Tensor, ...]) -> list[Tensor]:
+        """−Σ weights · ∂ℓ/∂(readout weight, bias) over the rows; weights [n]. Empty without a readout."""
+
+
+class SquaredError(Cost):
+    """ℓ = ½‖s − y‖² on output units that take part in the dynamics."""
+
+    has_readout = False
+
+    def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return last
+
+    def loss(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return 0.5 * (last - target).square().sum(dim=1)
+
+    def pull(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return target - last
+
+    def readout_gradient(self, last: Tensor, target: Tensor, weights: Tensor, readout: tuple[Tensor, ...]) -> list[Tensor]:
+        return []
+
+
+class CrossEntropy(Cost):
+    """ℓ = −Σ y log softmax(W s + b): a readout of the last layer that takes no part in the dynamics."""
+
+    has_readout = True
+
+    def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return F.linear(last.flatten(1), *readout)
+
+    def loss(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return F.cross_entropy(self.scores(last, readout), target, reduction="none")
+
+    def _error(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return target - torch.softmax(self.scores(last, readout), dim=1)
+
+    def pull(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
+        return (self._error(last, target, readout) @ readout[0]).view_as(last)
+
+    def readout_gradient(self, last: Tensor, target: Tensor, weights: Tensor, readout: tuple[Tensor, ...]) -> list[Tensor]:
+        error = self._error(last, target, readout) * weights[:, None]
+        return [error.T @ last.flatten(1), error.sum(dim=0)]
+
+
+COSTS: dict[str, Cost] = {"mse": SquaredError(), "cross_entropy": CrossEntropy()}

@@ -1,0 +1,144 @@
+"""What every layered EP network offers: the primitive Φ, its closed-form dynamics s ← ρ(∂Φ/∂s), and its parameter gradients ∂Φ/∂θ."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridep.kernels import ACTIVATIONS
+from hybridep.networks.costs import COSTS
+
+
+class Dynamics(ABC):
+    """A network bound to a batch: the state and everything that stays constant while it relaxes.
+
+    `state` is a list of blocks, each [n, ...]; relaxation updates them in place, and `change` tells by how much.
+    """
+
+    state: list[Tensor]
+
+    @abstractmethod
+    def step(self) -> None:
+        """One synchronous update: every layer from the previous values of its neighbours (the thesis's step)."""
+
+    @abstractmethod
+    def sweep(self, factor: float = 1.0) -> None:
+        """One block-wise update: the odd and the even layers in turn, each half from the newest other half.
+
+        Each unit moves `factor` times as far as ρ(∂Φ/∂s) − s, over-relaxed where that is above 1.
+        """
+
+    @abstractmethod
+    def change(self) -> Tensor:
+        """Largest absolute change of any unit that the last update made, for each sample, [n]."""
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these samples alone."""
+
+
+class LayeredNetwork(ABC):
+    """Layers 1…L on a static input, each connected to its neighbours alone: Φ = Σ_l s_l · forward_l(s_{l−1}).
+
+    `parameters` holds weight and bias of each connection, input side first; with a readout cost the last pair is the readout.
+    Initial values are PyTorch's default (uniform within 1/√fan-in) times `init_gain`, weights and biases alike.
+    """
+
+    def __init__(self, activation: str, cost: str) -> None:
+        self.activate_, self.lowest, self.highest = ACTIVATIONS[activation]
+        self.activation: Callable[[Tensor], Tensor] = lambda x: ORACLE_ACTIVATIONS[activation](x)
+        self.cost = COSTS[cost]
+        self.parameters: list[Tensor] = []
+
+    @property
+    def layers(self) -> int:
+        """Number of connections that have weights, the readout included."""
+        return len(self.parameters) // 2
+
+    @property
+    def readout(self) -> tuple[Tensor, ...]:
+        return tuple(self.parameters[-2:]) if self.cost.has_readout else ()
+
+    def _initialise(self, shapes: list[tuple[int, ...]], init_gain: float, generator: np.random.Generator, like: Tensor) -> None:
+        for shape in shapes:
+            bound = init_gain / math.sqrt(math.prod(shape[1:]))
+            for size in (shape, shape[:1]):
+                # Drawn in float64 on the CPU, so that every device and precision starts from the same weights.
+                self.parameters.append(torch.from_numpy(generator.uniform(-bound, bound, size)).to(like))
+
+    def refresh(self) -> None:
+        """Renew what is derived from the parameters; call it after each change to them."""
+        return None
+
+    @abstractmethod
+    def input_drive(self, x: Tensor) -> Tensor:
+        """What the input x [n, channels, height, width] adds to ∂Φ/∂s: constant through all phases."""
+
+    @abstractmethod
+    def zeros(self, drive: Tensor) -> list[Tensor]:
+        """The state that every free phase starts from."""
+
+    @abstractmethod
+    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
+        """Dynamics from a copy of `state`, nudged by beta [n] towards target [n, classes] where these are given."""
+
+    @abstractmethod
+    def layer_states(self, state: list[Tensor]) -> list[Tensor]:
+        """The state layer by layer, s_1 … s_L."""
+
+    @abstractmethod
+    def phi(self, x: Tensor, layers: list[Tensor]) -> Tensor:
+        """Φ without the nudge, [n]; differentiable. The oracle that the closed forms are tested against."""
+
+    @abstractmethod
+    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
+        """Σ weights · ∂Φ/∂θ over stacked phases, without the readout; state [phases·n, ...], weights [phases·n]."""
+
+    def nudged_phi(self, x: Tensor, layers: list[Tensor], target: Tensor, beta: Tensor) -> Tensor:
+        """Φ − βℓ, [n]."""
+        return self.phi(x, layers) - beta * self.cost.loss(layers[-1], target, self.readout)
+
+    def scores(self, state: list[Tensor]) -> Tensor:
+        """[n, classes]."""
+        return self.cost.scores(self.layer_states(state)[-1], self.readout)
+
+    def loss(self, state: list[Tensor], target: Tensor) -> Tensor:
+        """[n]."""
+        return self.cost.loss(self.layer_states(state)[-1], target, self.readout)
+
+    def saturation(self, state: list[Tensor]) -> Tensor:
+        """Fraction of hidden units within 1 % of a bound of their activation, a scalar."""
+        layers = self.layer_states(state)
+        hidden = layers if self.cost.has_readout else layers[:-1]
+        margin = 0.01 * (self.highest - self.lowest)
+        saturated = sum(((s < self.lowest + margin) | (s > self.highest - margin)).sum() for s in hidden)
+        return torch.as_tensor(saturated) / sum(s.numel() for s in hidden)
+
+    def gradient(
+        self, x: Tensor, drive: Tensor, state: list[Tensor], target: Tensor, coefficients: list[float], nudges: list[float], beta: float
+    ) -> list[Tensor]:
+        """ĝ = (1/β) Σ_k c_k G(b_k β), averaged over the batch, for each parameter: the direction that descends the loss.
+
+        `state` stacks the phases, [phases·n, ...]; β carries the sign that was drawn for this minibatch.
+        """
+        n = x.shape[0]
+        weights = drive.new_tensor(coefficients).div_(beta * n).repeat_interleave(n)
+        gradient = self.parameter_gradient(x, drive, state, weights)
+        if self.cost.has_readout:
+            # Φ − βℓ depends on the readout through ℓ alone, so its G carries a factor β of its own.
+            pulls = weights * drive.new_tensor(nudges).mul_(beta).repeat_interleave(n)
+            last = self.layer_states(state)[-1]
+            gradient += self.cost.readout_gradient(last, target.repeat(len(nudges), 1), pulls, self.readout)
+        return gradient
+
+
+ORACLE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "hard_sigmoid": lambda x: 0.5 * (1 + torch.clamp(x - 1, -1, 1)),
+    "unit_hard_sigmoid": lambda x: torch.clamp(x, 0, 1),
+    "centered_hard_sigmoid": lambda x: torch.clamp(x, -0.5, 0.5),
+}

@@ -1,0 +1,130 @@
+"""`MLP`: fully connected EP networks as two blocks. Odd layers see only even ones and the reverse, so one matrix joins the halves."""
+
+from functools import reduce
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybridep.kernels import affine
+from hybridep.networks.layered import Dynamics, LayeredNetwork
+
+
+class MLP(LayeredNetwork):
+    """Layers of `sizes[1:]` units on an input of `sizes[0]`: Φ = Σ_l s_l · (W_l s_{l−1} + b_l).
+
+    The state is two blocks, the odd layers side by side [n, odd units] and the even ones [n, even units]. Layers that are not neighbours
+    leave zeros in the matrix between the halves: none up to three layers, and few products are wasted up to six.
+    """
+
+    def __init__(
+        self, sizes: tuple[int, ...], activation: str, cost: str, init_gain: float, generator: np.random.Generator, like: Tensor
+    ) -> None:
+        super().__init__(activation, cost)
+        self._initialise([(b, a) for a, b in zip(sizes, sizes[1:])], init_gain, generator, like)
+        self.units = sizes[1:-1] if self.cost.has_readout else sizes[1:]
+        self.columns: list[slice] = []
+        widths = [0, 0]
+        for number, units in enumerate(self.units):
+            self.columns.append(slice(widths[number % 2], widths[number % 2] + units))
+            widths[number % 2] += units
+        self.to_even = like.new_zeros(widths[0], widths[1])
+        self.to_odd = like.new_zeros(widths[1], widths[0])
+        self.biases = (like.new_zeros(widths[0]), like.new_zeros(widths[1]))
+        self.refresh()
+
+    @property
+    def last_block(self) -> int:
+        """0 where the last layer of the dynamics is odd, 1 where it is even."""
+        return (len(self.units) - 1) % 2
+
+    def refresh(self) -> None:
+        for number, columns in enumerate(self.columns):
+            weight, bias = self.parameters[2 * number : 2 * number + 2]
+            self.biases[number % 2][columns] = bias
+            if number % 2 == 1:
+                self.to_even[self.columns[number - 1], columns] = weight.T
+            elif number > 0:
+                self.to_even[columns, self.columns[number - 1]] = weight
+        # Both directions are kept contiguous: a thin matrix times a transposed one is several times slower.
+        self.to_odd.copy_(self.to_even.T)
+
+    def input_drive(self, x: Tensor) -> Tensor:
+        drive = self.biases[0].repeat(x.shape[0], 1)
+        drive[:, self.columns[0]] += x.flatten(1) @ self.parameters[0].T
+        return drive
+
+    def zeros(self, drive: Tensor) -> list[Tensor]:
+        return [torch.zeros_like(drive), drive.new_zeros(drive.shape[0], self.biases[1].shape[0])]
+
+    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
+        return MLPDynamics(self, drive, [block.clone() for block in state], target, None if beta is None else beta[:, None])
+
+    def layer_states(self, state: list[Tensor]) -> list[Tensor]:
+        return [state[number % 2][:, columns] for number, columns in enumerate(self.columns)]
+
+    def phi(self, x: Tensor, layers: list[Tensor]) -> Tensor:
+        below = [x.flatten(1), *layers]
+        pairs = zip(self.parameters[0::2], self.parameters[1::2], below, layers, strict=False)
+        return torch.stack([(F.linear(s_below, weight, bias) * s).sum(dim=1) for weight, bias, s_below, s in pairs]).sum(dim=0)
+
+    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
+        odd, even = state
+        weighted = odd * weights[:, None]
+        joint = weighted.T @ even
+        sums = (weighted.sum(dim=0), weights @ even)
+        first = weighted[:, self.columns[0]].unflatten(0, (-1, x.shape[0])).sum(dim=0)
+        gradient = [first.T @ x.flatten(1), sums[0][self.columns[0]]]
+        for number in range(1, len(self.units)):
+            below, columns = self.columns[number - 1], self.columns[number]
+            gradient.append(joint[below, columns].T if number % 2 == 1 else joint[columns, below])
+            gradient.append(sums[number % 2][columns])
+        return gradient
+
+
+class MLPDynamics(Dynamics):
+    """Two buffers a block: an update writes the new values into the spare one and swaps."""
+
+    def __init__(self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
+        self.network = network
+        self.drives = [drive, network.biases[1]]
+        self.weights = [network.to_odd, network.to_even]
+        self.state = state
+        self.previous = [torch.empty_like(block) for block in state]
+        self.target = target
+        self.beta = beta
+
+    def _update(self, block: int, other: Tensor, factor: float = 1.0) -> None:
+        """Move one block by factor · (ρ(∂Φ/∂s) − s), given the other; the new values go over its previous ones."""
+        new = affine(other, self.weights[block], self.drives[block], out=self.previous[block])
+        if self.beta is not None and self.target is not None and block == self.network.last_block:
+            columns = self.network.columns[-1]
+            pull = self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout)
+            new[:, columns].addcmul_(pull, self.beta)
+        self.network.activate_(new)
+        if factor != 1.0:
+            torch.lerp(self.state[block], new, factor, out=new)
+        self.state[block], self.previous[block] = new, self.state[block]
+
+    def step(self) -> None:
+        odd = self.state[0]
+        self._update(0, self.state[1])
+        self._update(1, odd)
+
+    def sweep(self, factor: float = 1.0) -> None:
+        # The half that the perturbation enters goes first: the input drives layer 1, the nudge the last layer.
+        first = 0 if self.beta is None else self.network.last_block
+        self._update(first, self.state[1 - first], factor)
+        self._update(1 - first, self.state[first], factor)
+
+    def change(self) -> Tensor:
+        changes = [(new - old).abs_().amax(dim=1) for new, old in zip(self.state, self.previous, strict=True) if new.shape[1]]
+        return reduce(torch.maximum, changes)
+
+    def keep(self, rows: Tensor) -> None:
+        self.drives[0] = self.drives[0][rows]
+        self.state = [block[rows] for block in self.state]
+        self.previous = [torch.empty_like(block) for block in self.state]
+        if self.target is not None and self.beta is not None:
+            self.target, self.beta = self.target[rows], self.beta[rows]

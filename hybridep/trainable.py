@@ -1,0 +1,221 @@
+"""`StrategyTrial`: one strategy on its seeds as a Ray Tune class trainable that survives the death of its process at any moment.
+
+Checkpoints are the trial's own files instead of Tune's: Tune's reach the driver through a snapshot of the whole experiment, which a
+killed driver leaves some seconds behind, and which is a pickle. Here a trial finds its newest checkpoint by itself, wherever it is started.
+"""
+
+import hashlib
+import io
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from ray.tune import Trainable
+from ray.tune.result import DONE, TRAINING_ITERATION
+
+from hybridep.config import TrialConfig
+from hybridep.datasets import Dataset
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
+    from hybridep.trainer import Trainer
+
+# What a trial's flat Ray configuration holds beside overrides of TrialConfig's fields.
+LABELS: Final = ("trial", "strategy", "origin", "seeds")
+# Columns that are the same for every seed.
+SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
+MAGIC: Final = b"hybridep checkpoint 1\n"
+KEPT_CHECKPOINTS: Final = 2
+
+
+def over_seeds(rows: Sequence[Mapping[str, float | int | bool]]) -> dict[str, Any]:
+    """One epoch's columns over seeds: the mean under the column's name, with `_std` (ddof 1, 0 for one seed) and `_by_seed` beside it.
+
+    `rows` has the columns of each seed; those in `SHARED_COLUMNS` are taken over as they are.
+    """
+    merged: dict[str, Any] = {}
+    for column, value in rows[0].items():
+        if column in SHARED_COLUMNS:
+            merged[column] = value
+            continue
+        values = np.array([row[column] for row in rows], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # a loss that overflowed is a result: its deviation is NaN
+            merged[column] = float(values.mean())
+            merged[f"{column}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        merged[f"{column}_by_seed"] = [row[column] for row in rows]
+    return merged
+
+
+def checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
+    """(epoch, file) of the checkpoints in a trial's folder, newest first; they need not be readable."""
+    for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
+        number = path.stem.removeprefix("checkpoint-")
+        if number.isdecimal():
+            yield int(number), path
+
+
+def write_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, lists, dicts) as the checkpoint after `epoch`, whole or not at all.
+
+    A digest stands before the content, so that a damaged file is known from a good one before anything is made of it.
+    """
+    import torch
+
+    content = io.BytesIO()
+    torch.save(state, content)
+    payload = content.getvalue()
+    path = folder / f"checkpoint-{epoch:06d}.pt"
+    unfinished = folder / f".{path.name}.{os.getpid()}"
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    for _, old in list(checkpoints(folder))[KEPT_CHECKPOINTS:]:
+        old.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state in a checkpoint file, or None where it is cut, altered or not a checkpoint. Runs no code that the file might carry."""
+    import torch
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
+        return None
+    state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state if isinstance(state, dict) else None
+
+
+class StrategyTrial(Trainable):
+    """Trains the seeds of one strategy side by side; a step is an epoch of each.
+
+    An epoch's checkpoint is written when the next epoch is asked for. By then the driver has the epoch's row on file, so that a trial can
+    repeat an epoch after a crash but never miss the row of one; at most the newest epoch is repeated.
+    """
+
+    def setup(
+        self, config: dict[str, Any], *, protocol: dict[str, Any], dataset: Dataset, trials: str, cpus: float, gpus: float
+    ) -> None:
+        """`protocol` has TrialConfig's fields, `trials` is the folder that holds the trials' folders, `cpus` and `gpus` this trial's share."""
+        # Imported here and not above: only workers pay for PyTorch.
+        from hybridep import kernels
+
+        kernels.use_threads(max(1, int(cpus)))
+        self._protocol = protocol
+        self._dataset = dataset
+        self._trials = Path(trials)
+        self._gpus = gpus
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial, in the same process: Tune's actors are reused, for importing PyTorch takes longer than a small trial."""
+        self._trainers: list[Trainer] = []
+        self._problem: str | None = None
+        try:
+            self._begin(new_config)
+        except Exception:
+            # Raised from here it would look like a lost worker and be tried again for ever.
+            self._problem = traceback.format_exc()
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        from hybridep.trainer import Trainer
+
+        self._labels = {name: config[name] for name in LABELS}
+        self._config = config
+        overrides = {name: value for name, value in config.items() if name not in LABELS}
+        self._seeds: list[int] = list(config["seeds"])
+        self._folder = self._trials / config["trial"]
+        self._seconds = 0.0
+        trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": self._seeds[0]})
+        self._epochs = trial_config.epochs
+        self._identity = {"config": trial_config.model_dump_json(), "seeds": self._seeds, "dataset": self._dataset.checksum}
+        device = self._device()
+        self._trainers = [Trainer(trial_config.replace(seed=seed), self._dataset, device) for seed in self._seeds]
+        self._saved = self._load()
+
+    def _device(self) -> str:
+        if not self._gpus:
+            return "cpu"
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(min(1.0, self._gpus))
+        return "cuda"
+
+    def _load(self) -> int:
+        """Continue from the newest readable checkpoint; the epoch that it holds, 0 where there is none."""
+        for epoch, path in checkpoints(self._folder):
+            state = read_checkpoint(path)
+            if state is None:
+                continue
+            if state["identity"] != self._identity:
+                raise ValueError(f"{path}: is a checkpoint of another configuration, seeds or dataset")
+            for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
+                trainer.load_state_dict(trainer_state)
+            self._seconds = state["seconds"]
+            return epoch
+        return 0
+
+    def _save(self) -> None:
+        epoch = self._trainers[0].epoch
+        if epoch > self._saved:
+            state = {
+                "identity": self._identity,
+                "seconds": self._seconds,
+                "trainers": [trainer.state_dict() for trainer in self._trainers],
+            }
+            write_checkpoint(self._folder, epoch, state)
+            self._saved = epoch
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be."""
+        if self._problem is None:
+            try:
+                self._save()
+                return self._epoch()
+            except OSError as error:
+                return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
+            except Exception:
+                self._problem = traceback.format_exc()
+        return {DONE: True, "failed": self._problem}
+
+    def _epoch(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        row = over_seeds([trainer.train_epoch() for trainer in self._trainers])
+        self._seconds += time.perf_counter() - started
+        done = row["epoch"] >= self._epochs
+        line = {
+            "trial_id": self._labels["trial"],
+            **row,
+            "relaxation_steps": row["free_steps"] + row["nudged_steps"],
+            DONE: done,
+            TRAINING_ITERATION: row["epoch"],
+            "time_total_s": self._seconds,
+            "timestamp": int(time.time()),
+            "hostname": platform.node(),
+            "pid": os.getpid(),
+            "config": self._config,
+        }
+        # Tune keeps what it is sent for as long as the study runs, and statistics of every number in it: it is sent what it needs.
+        return {
+            "line": json.dumps(line),
+            "epoch": row["epoch"],
+            "val_acc": row["val_acc"],
+            "nudged_phases": row["nudged_phases"],
+            "epoch_seconds": sum(row["epoch_seconds_by_seed"]),
+            DONE: done,
+            TRAINING_ITERATION: row["epoch"],
+        }

@@ -1,0 +1,190 @@
+"""`Trainer`: one trial on one seed, epoch by epoch: draws, relaxation, updates, evaluation, cost ledger and a complete state."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridep.config import TrialConfig
+from hybridep.datasets import Dataset, split
+from hybridep.estimators import ESTIMATORS
+from hybridep.images import Crops, Images
+from hybridep.networks import make_network
+from hybridep.phases import estimate
+from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.strategy import Strategy
+from hybridep.streams import stream
+
+EVALUATION_BATCH = 256
+DEFAULT_TOLERANCE = 1e-3
+
+Row = dict[str, float | int | bool]
+
+
+def make_relaxation(config: TrialConfig) -> Relaxation:
+    """The policy that a configuration names."""
+    if config.relaxation == "fixed":
+        return FixedSteps(config.T1, config.T2)
+    return Adaptive(config.tolerance or DEFAULT_TOLERANCE, config.T1, config.T2)
+
+
+def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:
+    """The rate of epoch 0, 1, …: linear warm-up, then cosine decay from `base` towards eta_min."""
+    if epoch < config.warmup_epochs:
+        return base * (epoch + 1) / (config.warmup_epochs + 1)
+    progress = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    low = min(config.eta_min, base)
+    return low + (base - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Trainer:
+    """Trains one configuration on a dataset.
+
+    `epoch` counts the finished epochs. `diverged` tells that a weight is no longer finite: such a trial has collapsed and its remaining
+    epochs change nothing. ValueError where the splits that the configuration asks for do not fit the dataset.
+    """
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, device: str = "cpu") -> None:
+        self.config = config
+        like = torch.empty(0, dtype=getattr(torch, config.dtype), device=device)
+        splits = split(dataset, config.validation, config.train_samples)
+
+        def images(pixels: np.ndarray, labels: np.ndarray) -> Images:
+            return Images(pixels, labels, dataset.info, config.std_factor, like)
+
+        self.images = images(dataset.train_images, dataset.train_labels)
+        self.test_images = images(dataset.test_images, dataset.test_labels)
+        self.train_rows, self.validation_rows, self.test_rows = (
+            torch.from_numpy(np.array(rows)).to(device) for rows in (splits.train, splits.validation, splits.test)
+        )
+        self.updates_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
+        self.network = make_network(config, stream(config.seed, "initialisation"), like)
+        self.relaxation = make_relaxation(config)
+        self.strategy = Strategy(ESTIMATORS[config.cheap], ESTIMATORS[config.accurate], config.draw, config.seed)
+        self.order = stream(config.seed, "order")
+        self.augmentation = stream(config.seed, "augmentation")
+        self.probabilities = config.schedule().probabilities(config.epochs, self.updates_per_epoch, config.per)
+        rates = config.learning_rates
+        self.base_rates = rates * self.network.layers if len(rates) == 1 else rates
+        self.optimizer = torch.optim.SGD(
+            [
+                {"params": self.network.parameters[2 * layer : 2 * layer + 2], "lr": rate}
+                for layer, rate in enumerate(self.base_rates)
+            ],
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        for parameter in self.network.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.epoch = 0
+        self.free_steps = 0.0
+        self.nudged_steps = 0.0
+
+    @property
+    def diverged(self) -> bool:
+        return not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters)
+
+    @torch.no_grad()
+    def train_epoch(self) -> Row:
+        """Train one epoch, evaluate, and report the columns of a result file; costs are cumulative, residual and loss are this epoch's."""
+        started = time.perf_counter()
+        if self.epoch >= self.config.epochs:
+            raise RuntimeError(f"all {self.config.epochs} epochs are trained")
+        rates = [learning_rate(base, self.epoch, self.config) for base in self.base_rates]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        probabilities = self.probabilities[self.epoch * self.updates_per_epoch :][: self.updates_per_epoch]
+        order = torch.from_numpy(self.order.permutation(len(self.train_rows))).to(self.train_rows.device)
+        sums = torch.stack([self._update(rows, p) for rows, p in zip(order.split(self.config.batch_size), probabilities, strict=True)])
+        free_steps, nudged_steps, correct, loss, residual, saturation = sums.double().sum(dim=0).tolist()
+        self.free_steps += free_steps
+        self.nudged_steps += nudged_steps
+        self.epoch += 1
+        n = len(self.train_rows)
+        validation = self._accuracy(self.images, self.validation_rows)
+        test = self._accuracy(self.test_images, self.test_rows)
+        return {
+            "epoch": self.epoch,
+            "updates": self.strategy.updates,
+            "p_std": float(np.mean(probabilities)),
+            "cheap_updates": self.strategy.cheap_updates,
+            "nudged_phases": self.strategy.nudged_phases,
+            "free_steps": self.free_steps,
+            "nudged_steps": self.nudged_steps,
+            "longest_cheap_run": self.strategy.longest_cheap_run,
+            "train_acc": correct / n,
+            "val_acc": validation,
+            "test_acc": test,
+            "train_loss": loss / n,
+            "free_residual": residual / n,
+            "saturation": saturation / n,
+            "collapsed": self._at_chance(test),
+            "learning_rate": rates[0],
+            "epoch_seconds": time.perf_counter() - started,
+        }
+
+    def _update(self, batch: Tensor, p_std: float) -> Tensor:
+        """One minibatch. Returns free and nudged steps (means over the batch), then sums: correct, loss, free residual, saturation."""
+        crops = Crops(len(batch), self.augmentation, batch.device) if self.config.augment else None
+        x, labels = self.images.batch(self.train_rows[batch], crops)
+        target = self.images.one_hot(labels)
+        estimator, sign = self.strategy.choose(p_std)
+        drive = self.network.input_drive(x)
+        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive)))
+        gradient, nudged = estimate(self.network, self.relaxation, estimator, sign * self.config.beta, x, drive, free, target)
+        for parameter, direction in zip(self.network.parameters, gradient, strict=True):
+            # Into a gradient laid out like its parameter: the fused optimizer reads both as flat memory.
+            torch.neg(direction, out=parameter.grad)
+        correct = (self.network.scores(free.state).argmax(dim=1) == labels).sum()
+        loss = self.network.loss(free.state, target).sum()
+        saturation = self.network.saturation(free.state) * len(batch)
+        self.optimizer.step()
+        self.network.refresh()
+        n = len(batch)
+        return torch.stack([free.steps.sum() / n, nudged.steps.sum() / n, correct, loss, free.residual.sum(), saturation])
+
+    def _accuracy(self, images: Images, rows: Tensor) -> float:
+        """Fraction that the free equilibrium classifies rightly; NaN where there are no samples."""
+        correct = [self._correct(images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
+        return float(torch.stack(correct).sum()) / len(rows) if correct else math.nan
+
+    def _correct(self, images: Images, rows: Tensor) -> Tensor:
+        x, labels = images.batch(rows)
+        drive = self.network.input_drive(x)
+        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive)))
+        return (self.network.scores(free.state).argmax(dim=1) == labels).sum()
+
+    def _at_chance(self, accuracy: float) -> bool:
+        """Whether an accuracy is within two standard errors of always naming the commonest class, or the weights are lost."""
+        labels = self.test_images.labels
+        chance = float(labels.bincount().max()) / len(labels)
+        return self.diverged or accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of training depends on: plain numbers, strings, lists, dicts and tensors."""
+        return {
+            "epoch": self.epoch,
+            "free_steps": self.free_steps,
+            "nudged_steps": self.nudged_steps,
+            "parameters": [parameter.clone() for parameter in self.network.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+            "order": self.order.bit_generator.state,
+            "augmentation": self.augmentation.bit_generator.state,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave, under the same configuration; bit for bit as if never stopped."""
+        self.epoch, self.free_steps, self.nudged_steps = state["epoch"], state["free_steps"], state["nudged_steps"]
+        for parameter, saved in zip(self.network.parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+        self.network.refresh()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.strategy.load_state_dict(state["strategy"])
+        self.order.bit_generator.state = state["order"]
+        self.augmentation.bit_generator.state = state["augmentation"]
