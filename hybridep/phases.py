@@ -22,7 +22,7 @@ def estimate(
     pushed = [b for b in nudges if b != 0]
     stacked = [_stack(block, len(pushed)) for block in free.state]
     betas = drive.new_tensor(pushed).mul_(beta).repeat_interleave(n)
-    nudged = relaxation.nudged(network.bind(_stack(drive, len(pushed)), stacked, target.repeat(len(pushed), 1), betas))
+    nudged = relaxation.nudged(network.bind(_stack(drive, len(pushed)), stacked, target.repeat(len(pushed), 1), betas, at_rest=True))
     state = nudged.state
     if len(pushed) < len(nudges):
         # The free phase stands first, as the only one with a nudge of 0.

@@ -69,7 +69,7 @@ class Adaptive:
     T2: int
     over_relaxation: float = 1.25
     plain_sweeps: int = 3
-    check_every: int = 1
+    check_every: int = 2
 
     def free(self, dynamics: Dynamics) -> Equilibrium:
         return self._relax(dynamics, self.T1)

@@ -134,7 +134,7 @@ class Trainer:
         target = self.images.one_hot(labels)
         estimator, sign = self.strategy.choose(p_std)
         drive = self.network.input_drive(x)
-        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive)))
+        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
         gradient, nudged = estimate(self.network, self.relaxation, estimator, sign * self.config.beta, x, drive, free, target)
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
             # Into a gradient laid out like its parameter: the fused optimizer reads both as flat memory.
@@ -155,7 +155,7 @@ class Trainer:
     def _correct(self, images: Images, rows: Tensor) -> Tensor:
         x, labels = images.batch(rows)
         drive = self.network.input_drive(x)
-        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive)))
+        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
         return (self.network.scores(free.state).argmax(dim=1) == labels).sum()
 
     def _at_chance(self, accuracy: float) -> bool:

@@ -163,7 +163,9 @@ class ConvNet(LayeredNetwork):
     def zeros(self, drive: Tensor) -> list[Tensor]:
         return [_channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
 
-    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
+    def bind(
+        self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
+    ) -> Dynamics:
         return ConvDynamics(self, drive, list(state), target, beta)
 
     def layer_states(self, state: list[Tensor]) -> list[Tensor]:

@@ -82,8 +82,13 @@ class LayeredNetwork(ABC):
         """The state that every free phase starts from."""
 
     @abstractmethod
-    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
-        """Dynamics from a copy of `state`, nudged by beta [n] towards target [n, classes] where these are given."""
+    def bind(
+        self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
+    ) -> Dynamics:
+        """Dynamics from a copy of `state`, nudged by beta [n] towards target [n, classes] where these are given.
+
+        `at_rest` promises that the state is zeros, or with a nudge the free equilibrium: the first sweep may then leave out work.
+        """
 
     @abstractmethod
     def layer_states(self, state: list[Tensor]) -> list[Tensor]:

@@ -58,8 +58,11 @@ class MLP(LayeredNetwork):
     def zeros(self, drive: Tensor) -> list[Tensor]:
         return [torch.zeros_like(drive), drive.new_zeros(drive.shape[0], self.biases[1].shape[0])]
 
-    def bind(self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None) -> Dynamics:
-        return MLPDynamics(self, drive, [block.clone() for block in state], target, None if beta is None else beta[:, None])
+    def bind(
+        self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
+    ) -> Dynamics:
+        column = None if beta is None else beta[:, None]
+        return MLPDynamics(self, drive, [block.clone() for block in state], target, column, at_rest)
 
     def layer_states(self, state: list[Tensor]) -> list[Tensor]:
         return [state[number % 2][:, columns] for number, columns in enumerate(self.columns)]
@@ -86,7 +89,9 @@ class MLP(LayeredNetwork):
 class MLPDynamics(Dynamics):
     """Two buffers a block: an update writes the new values into the spare one and swaps."""
 
-    def __init__(self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
+    def __init__(
+        self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool
+    ) -> None:
         self.network = network
         self.drives = [drive, network.biases[1]]
         self.weights = [network.to_odd, network.to_even]
@@ -94,6 +99,7 @@ class MLPDynamics(Dynamics):
         self.previous = [torch.empty_like(block) for block in state]
         self.target = target
         self.beta = beta
+        self.at_rest = at_rest
 
     def _update(self, block: int, other: Tensor, factor: float = 1.0) -> None:
         """Move one block by factor · (ρ(∂Φ/∂s) − s), given the other; the new values go over its previous ones."""
@@ -102,7 +108,9 @@ class MLPDynamics(Dynamics):
             columns = self.network.columns[-1]
             pull = self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout)
             new[:, columns].addcmul_(pull, self.beta)
-        self.network.activate_(new)
+        self._accept(block, self.network.activate_(new), factor)
+
+    def _accept(self, block: int, new: Tensor, factor: float = 1.0) -> None:
         if factor != 1.0:
             torch.lerp(self.state[block], new, factor, out=new)
         self.state[block], self.previous[block] = new, self.state[block]
@@ -115,8 +123,28 @@ class MLPDynamics(Dynamics):
     def sweep(self, factor: float = 1.0) -> None:
         # The half that the perturbation enters goes first: the input drives layer 1, the nudge the last layer.
         first = 0 if self.beta is None else self.network.last_block
-        self._update(first, self.state[1 - first], factor)
+        if self.at_rest:
+            self._perturb(first)
+        else:
+            self._update(first, self.state[1 - first], factor)
         self._update(1 - first, self.state[first], factor)
+
+    def _perturb(self, block: int) -> None:
+        """The first half of the first sweep, without the product that a state at rest makes superfluous.
+
+        A free phase starts from zeros, so that the drive is all that the odd layers see; a nudged one starts from the free equilibrium,
+        where only the last layer sees something new.
+        """
+        self.at_rest = False
+        new = self.previous[block]
+        if self.beta is None or self.target is None:
+            self.network.activate_(new.copy_(self.drives[block]))
+        else:
+            columns = self.network.columns[-1]
+            last = self.state[1 - block] @ self.weights[block][:, columns] + self.drives[block][..., columns]
+            last.addcmul_(self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout), self.beta)
+            new.copy_(self.state[block])[:, columns] = self.network.activate_(last)
+        self._accept(block, new)
 
     def change(self) -> Tensor:
         changes = [(new - old).abs_().amax(dim=1) for new, old in zip(self.state, self.previous, strict=True) if new.shape[1]]
