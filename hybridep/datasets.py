@@ -140,20 +140,24 @@ class Splits:
     test: Labels
 
 
-def split(dataset: Dataset, validation: int = 0, train_samples: int | None = None) -> Splits:
-    """Keep the first `train_samples` training images (all where None) and hold `validation` of them out.
+def split(dataset: Dataset, validation: int = 0, train_samples: int | None = None, test_samples: int | None = None) -> Splits:
+    """Keep the first `train_samples` training and `test_samples` test images (all where None); hold `validation` of the former out.
 
     Which ones are held out depends on the two counts alone, so every seed selects on the same images. DatasetError if the counts do
     not fit the dataset or leave nothing to train on.
     """
-    available = dataset.info.train
-    if train_samples is not None and not 1 <= train_samples <= available:
-        raise DatasetError(f"train_samples {train_samples}: must be 1 to {available}, the training images of {dataset.info.name} at hand")
-    kept = available if train_samples is None else train_samples
+    kept = _first(train_samples, dataset.info.train, "train_samples", f"the training images of {dataset.info.name} at hand")
+    tested = _first(test_samples, dataset.info.test, "test_samples", f"the test images of {dataset.info.name} at hand")
     if not 0 <= validation < kept:
         raise DatasetError(f"validation {validation}: must be 0 to {kept - 1}, to leave a training image of the {kept} in use")
     order = _fixed_permutation(kept)
-    return Splits(np.sort(order[validation:]), np.sort(order[:validation]), np.arange(dataset.info.test, dtype=np.int64))
+    return Splits(np.sort(order[validation:]), np.sort(order[:validation]), np.arange(tested, dtype=np.int64))
+
+
+def _first(samples: int | None, available: int, argument: str, which: str) -> int:
+    if samples is not None and not 1 <= samples <= available:
+        raise DatasetError(f"{argument} {samples}: must be 1 to {available}, {which}")
+    return available if samples is None else samples
 
 
 def _fixed_permutation(count: int) -> Labels:

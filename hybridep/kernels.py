@@ -31,6 +31,19 @@ def affine(x: Tensor, weight: Tensor, drive: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+def flat(s: Tensor) -> Tensor:
+    """[n, units]; image-like layers [n, channels, height, width] with their channels last, the order in which they lie in memory."""
+    return s.permute(0, 2, 3, 1).flatten(1) if s.dim() == 4 else s
+
+
+def unflat(units: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The reverse of `flat`, for layers of that shape without n."""
+    if len(shape) == 1:
+        return units
+    channels, height, width = shape
+    return units.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
 def tanh_(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return x.tanh_()

@@ -66,6 +66,7 @@ PROTOCOLS: Final[dict[str, TrialConfig]] = {
     "fashion-conv": TrialConfig(
         dataset="fashion-mnist",
         train_samples=5120,
+        test_samples=2000,
         channels=(16, 32),
         T1=30,
         learning_rates=(0.10, 0.07, 0.05),
@@ -73,6 +74,10 @@ PROTOCOLS: Final[dict[str, TrialConfig]] = {
         **_CONVOLUTIONAL,
     ),
 }
+
+# The loosest tolerances of Adaptive relaxation at which the gradient is no worse than the protocol's own fixed steps give
+# (`python studies/relaxation_benchmark.py --tolerances`).
+TOLERANCES: Final[dict[str, float]] = {"digits": 1e-4, "mnist": 1e-6, "fashion-mnist": 1e-3, "cifar10": 1e-3, "fashion-conv": 1e-3}
 
 SEEDS: Final[dict[str, tuple[int, ...]]] = {
     "digits": (0, 1, 2),

@@ -50,7 +50,7 @@ class Trainer:
     def __init__(self, config: TrialConfig, dataset: Dataset, device: str = "cpu") -> None:
         self.config = config
         like = torch.empty(0, dtype=getattr(torch, config.dtype), device=device)
-        splits = split(dataset, config.validation, config.train_samples)
+        splits = split(dataset, config.validation, config.train_samples, config.test_samples)
 
         def images(pixels: np.ndarray, labels: np.ndarray) -> Images:
             return Images(pixels, labels, dataset.info, config.std_factor, like)
@@ -160,7 +160,7 @@ class Trainer:
 
     def _at_chance(self, accuracy: float) -> bool:
         """Whether an accuracy is within two standard errors of always naming the commonest class, or the weights are lost."""
-        labels = self.test_images.labels
+        labels = self.test_images.labels[self.test_rows]
         chance = float(labels.bincount().max()) / len(labels)
         return self.diverged or accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybridep.kernels import flat, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 
 
@@ -99,23 +100,23 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Dense:
-    """W s + b on the flattened layer below."""
+    """W s + b on the layer below, flattened with its channels last: the order in which it lies in memory."""
 
     weight: Tensor
     bias: Tensor
     below: tuple[int, ...]
 
     def forward(self, s: Tensor) -> tuple[Tensor, None]:
-        return F.linear(s.flatten(1), self.weight, self.bias), None
+        return self.oracle(s), None
 
     def transpose(self, s: Tensor, choice: None) -> Tensor:
-        return (s @ self.weight).unflatten(1, self.below)
+        return unflat(s @ self.weight, self.below)
 
     def gradient(self, below: Tensor, s: Tensor, choice: None) -> list[Tensor]:
-        return [s.T @ below.flatten(1), s.sum(dim=0)]
+        return [s.T @ flat(below), s.sum(dim=0)]
 
     def oracle(self, s: Tensor) -> Tensor:
-        return F.linear(s.flatten(1), self.weight, self.bias)
+        return F.linear(flat(s), self.weight, self.bias)
 
 
 class ConvNet(LayeredNetwork):
@@ -173,7 +174,7 @@ class ConvNet(LayeredNetwork):
 
     def phi(self, x: Tensor, layers: list[Tensor]) -> Tensor:
         pairs = zip(self.connections, [x, *layers], layers, strict=False)
-        return torch.stack([(connection.oracle(below) * s).flatten(1).sum(dim=1) for connection, below, s in pairs]).sum(dim=0)
+        return torch.stack([flat(connection.oracle(below) * s).sum(dim=1) for connection, below, s in pairs]).sum(dim=0)
 
     def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
         n = x.shape[0]
@@ -243,7 +244,7 @@ class ConvDynamics(Dynamics):
                 self.state[layer] = self._updated(layer, self._up(layer), factor)
 
     def change(self) -> Tensor:
-        changes = [(new - old).abs_().flatten(1).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
+        changes = [flat((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
         return reduce(torch.maximum, changes)
 
     def keep(self, rows: Tensor) -> None:

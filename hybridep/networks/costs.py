@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybridep.kernels import flat, unflat
+
 
 class Cost(ABC):
     """ℓ of the last layer of the dynamics; `readout` is (weight [classes, units], bias [classes]) where the cost has one outside the dynamics."""
@@ -53,7 +55,7 @@ class CrossEntropy(Cost):
     has_readout = True
 
     def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
-        return F.linear(last.flatten(1), *readout)
+        return F.linear(flat(last), *readout)
 
     def loss(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
         return F.cross_entropy(self.scores(last, readout), target, reduction="none")
@@ -62,11 +64,11 @@ class CrossEntropy(Cost):
         return target - torch.softmax(self.scores(last, readout), dim=1)
 
     def pull(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
-        return (self._error(last, target, readout) @ readout[0]).view_as(last)
+        return unflat(self._error(last, target, readout) @ readout[0], tuple(last.shape[1:]))
 
     def readout_gradient(self, last: Tensor, target: Tensor, weights: Tensor, readout: tuple[Tensor, ...]) -> list[Tensor]:
         error = self._error(last, target, readout) * weights[:, None]
-        return [error.T @ last.flatten(1), error.sum(dim=0)]
+        return [error.T @ flat(last), error.sum(dim=0)]
 
 
 COSTS: dict[str, Cost] = {"mse": SquaredError(), "cross_entropy": CrossEntropy()}
