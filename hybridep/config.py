@@ -148,7 +148,10 @@ class TrialConfig(BaseModel):
         return make_schedule(self.family, skew=self.skew, rising=self.rising, cycles=self.cycles, knots=self.knots)
 
     def layer_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the input and of every layer after it, (channels, height, width) or (units,). ValueError names a layer that does not fit."""
+        """Shapes of the input and of every layer after it, (channels, height, width) or (units,).
+
+        ValueError names a layer that does not fit.
+        """
         info = DATASETS[self.dataset]
         if any(size < 1 for size in (*self.sizes, *self.channels)) or not self.sizes:
             raise ValueError(f"sizes {_dashed(self.sizes)} and channels {_dashed(self.channels)} must be 1 or more units each")

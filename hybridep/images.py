@@ -59,4 +59,6 @@ class Crops:
         columns = torch.arange(width, device=device).expand(n, width)
         columns = torch.where(self.flipped[:, None], width - 1 - columns, columns) + self.offsets[1][:, None]
         samples = torch.arange(n, device=device).view(n, 1, 1, 1)
-        return padded[samples, torch.arange(channels, device=device).view(1, channels, 1, 1), rows[:, None, :, None], columns[:, None, None, :]]
+        return padded[
+            samples, torch.arange(channels, device=device).view(1, channels, 1, 1), rows[:, None, :, None], columns[:, None, None, :]
+        ]

@@ -9,7 +9,14 @@ from hybridep.relaxation import Equilibrium, Relaxation
 
 
 def estimate(
-    network: LayeredNetwork, relaxation: Relaxation, estimator: Estimator, beta: float, x: Tensor, drive: Tensor, free: Equilibrium, target: Tensor
+    network: LayeredNetwork,
+    relaxation: Relaxation,
+    estimator: Estimator,
+    beta: float,
+    x: Tensor,
+    drive: Tensor,
+    free: Equilibrium,
+    target: Tensor,
 ) -> tuple[list[Tensor], Equilibrium]:
     """Run the nudged phases of an estimator from the free equilibrium, stacked as one batch, and difference them.
 

@@ -70,10 +70,7 @@ class Trainer:
         rates = config.learning_rates
         self.base_rates = rates * self.network.layers if len(rates) == 1 else rates
         self.optimizer = torch.optim.SGD(
-            [
-                {"params": self.network.parameters[2 * layer : 2 * layer + 2], "lr": rate}
-                for layer, rate in enumerate(self.base_rates)
-            ],
+            [{"params": self.network.parameters[2 * layer : 2 * layer + 2], "lr": rate} for layer, rate in enumerate(self.base_rates)],
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             fused=True,

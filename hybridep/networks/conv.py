@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from hybridep.kernels import flat, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
@@ -52,7 +53,7 @@ class MaxPool:
 
     def transpose(self, s: Tensor, choice: Tensor | None, size: tuple[int, int]) -> Tensor:
         assert choice is not None
-        return F.max_unpool2d(s, choice, 2, output_size=size)
+        return F.max_unpool2d(s, choice, [2, 2], output_size=size)
 
     def oracle(self, z: Tensor) -> Tensor:
         return F.max_pool2d(z, 2)
@@ -91,7 +92,7 @@ class Convolution:
     def gradient(self, below: Tensor, s: Tensor, choice: Tensor | None) -> list[Tensor]:
         """Σ over rows of ∂(s · forward)/∂(weight, bias)."""
         spread = self.pool.transpose(s, choice, self.size)
-        weight = torch.nn.grad.conv2d_weight(below, list(self.weight.shape), spread, stride=self.stride, padding=self.padding)
+        weight = conv2d_weight(below, list(self.weight.shape), spread, stride=self.stride, padding=self.padding)
         return [weight, spread.sum(dim=(0, 2, 3))]
 
     def oracle(self, s: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class ConvNet(LayeredNetwork):
     ) -> None:
         super().__init__(activation, cost)
         convolutional = [len(shape) == 3 for shape in shapes[1:]]
-        weight_shapes = [
+        weight_shapes: list[tuple[int, ...]] = [
             (above[0], below[0], kernel, kernel) if is_convolution else (above[0], torch.Size(below).numel())
             for below, above, is_convolution in zip(shapes, shapes[1:], convolutional, strict=False)
         ]
@@ -154,9 +155,10 @@ class ConvNet(LayeredNetwork):
         for index in range(len(self.shapes)):
             weight, bias = self.parameters[2 * index : 2 * index + 2]
             below = shapes[index]
-            self.connections.append(
-                Convolution(weight, bias, stride, padding, pool, (below[1], below[2])) if convolutional[index] else Dense(weight, bias, below)
-            )
+            if convolutional[index]:
+                self.connections.append(Convolution(weight, bias, stride, padding, pool, (below[1], below[2])))
+            else:
+                self.connections.append(Dense(weight, bias, below))
 
     def input_drive(self, x: Tensor) -> Tensor:
         return self.connections[0].forward(_channels_last(x))[0]

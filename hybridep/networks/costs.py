@@ -10,7 +10,7 @@ from hybridep.kernels import flat, unflat
 
 
 class Cost(ABC):
-    """ℓ of the last layer of the dynamics; `readout` is (weight [classes, units], bias [classes]) where the cost has one outside the dynamics."""
+    """ℓ of the last layer of the dynamics; `readout` is (weight [classes, units], bias [classes]) if one stands outside the dynamics."""
 
     has_readout: bool
 

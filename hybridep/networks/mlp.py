@@ -1,6 +1,7 @@
 """`MLP`: fully connected EP networks as two blocks. Odd layers see only even ones and the reverse, so one matrix joins the halves."""
 
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class MLP(LayeredNetwork):
         self, sizes: tuple[int, ...], activation: str, cost: str, init_gain: float, generator: np.random.Generator, like: Tensor
     ) -> None:
         super().__init__(activation, cost)
-        self._initialise([(b, a) for a, b in zip(sizes, sizes[1:])], init_gain, generator, like)
+        self._initialise([(above, below) for below, above in pairwise(sizes)], init_gain, generator, like)
         self.units = sizes[1:-1] if self.cost.has_readout else sizes[1:]
         self.columns: list[slice] = []
         widths = [0, 0]
@@ -89,9 +90,7 @@ class MLP(LayeredNetwork):
 class MLPDynamics(Dynamics):
     """Two buffers a block: an update writes the new values into the spare one and swaps."""
 
-    def __init__(
-        self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool
-    ) -> None:
+    def __init__(self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool) -> None:
         self.network = network
         self.drives = [drive, network.biases[1]]
         self.weights = [network.to_odd, network.to_even]
