@@ -1,0 +1,175 @@
+"""Everything a report shows of a study, computed once; tables, figures and the page only draw it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.dominance import Match, dominance, match
+from analysis.explain import Cause, HeatMap, Importances, causes, heat_map, importances
+from analysis.front import (
+    Reference,
+    attainment,
+    hypervolume,
+    hypervolume_progress,
+    nondominance_probability,
+    on_front,
+)
+from analysis.read import Study, planned_epochs
+from analysis.statistics import draw_means
+from analysis.strategies import Strategies, gather
+from analysis.vocabulary import COSTS, THESIS
+
+HEADROOM = 1.05  # reference cost over the most expensive thesis strategy, so that this one counts too
+DRAWS = 2000  # bootstrap draws: a probability is then known to about one point
+BLOCK = 250  # draws held in memory at a time
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the front's strategies attain in at least `seeds` of all seeds: corners of a staircase, cheapest first."""
+
+    seeds: int
+    cost: np.ndarray
+    accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The analysis of a study.
+
+    `fronts` and `references` are by cost column; a front lists strategies, cheapest first. `probability` is that of being non-dominated in
+    nudged phases and test accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies' on test accuracy, and
+    `progress` (columns search, trials, hypervolume) that of each search on the selecting accuracy.
+    """
+
+    study: Study
+    strategies: Strategies
+    fronts: dict[str, tuple[str, ...]]
+    references: dict[str, Reference]
+    probability: pd.Series
+    hypervolumes: dict[str, float]
+    surfaces: tuple[Surface, ...]
+    progress: pd.DataFrame
+    dominance: pd.DataFrame
+    match: Match | None
+    causes: tuple[Cause, ...]
+    heat_map: HeatMap | None
+    importances: Importances | None
+    notes: tuple[str, ...]
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """The front in the thesis's cost, nudged phases."""
+        return self.fronts["nudged_phases"]
+
+
+def answer(study: Study) -> Answer:
+    """Analyse a study. Where no trial has finished, fronts are empty and a note says so."""
+    strategies = gather(study)
+    candidates = strategies.candidates
+    references = {cost: _reference(strategies, cost) for cost in COSTS}
+    fronts = {cost: _front(candidates, cost, strategies.select_by) for cost in COSTS}
+    front = fronts["nudged_phases"]
+    return Answer(
+        study=study,
+        strategies=strategies,
+        fronts=fronts,
+        references=references,
+        probability=_probability(strategies),
+        hypervolumes=_hypervolumes(strategies, front, references["nudged_phases"]),
+        surfaces=_surfaces(strategies, front),
+        progress=_progress(study, strategies.select_by, references["nudged_phases"]),
+        dominance=dominance(strategies, front),
+        match=match(strategies),
+        causes=tuple(causes(strategies)),
+        heat_map=heat_map(strategies),
+        importances=importances(strategies),
+        notes=(*study.notes, *strategies.notes, *_caveats(strategies)),
+    )
+
+
+def _reference(strategies: Strategies, cost: str) -> Reference:
+    table = strategies.table
+    thesis = table.loc[table["origin"] == "thesis", cost]
+    most = (thesis if thesis.notna().any() else table[cost]).max()
+    return Reference(HEADROOM * float(most), strategies.chance)
+
+
+def _front(candidates: pd.DataFrame, cost: str, metric: str) -> tuple[str, ...]:
+    members = candidates[on_front(candidates[cost].to_numpy(dtype=float), candidates[metric].to_numpy(dtype=float))]
+    return tuple(members.sort_values([cost, metric], kind="stable").index)
+
+
+def _probability(strategies: Strategies) -> pd.Series:
+    """Probability of being non-dominated, NaN for a strategy with one seed; empty where no strategy has more."""
+    names = strategies.candidates.index
+    tables = [strategies.values(measure, names) for measure in ("nudged_phases", "test_acc")]
+    several = np.isfinite(tables[1]).sum(axis=1) > 1
+    if not several.any():
+        return pd.Series(np.nan, index=names)
+    blocks = [nondominance_probability(*draw_means(tables, BLOCK, seed)) for seed in range(DRAWS // BLOCK)]
+    return pd.Series(np.where(several, np.mean(blocks, axis=0), np.nan), index=names)
+
+
+def _hypervolumes(strategies: Strategies, front: tuple[str, ...], reference: Reference) -> dict[str, float]:
+    table = strategies.table
+    groups = {"front": table.loc[list(front)], "thesis": table[table["candidate"] & (table["origin"] == "thesis")]}
+    return {
+        name: hypervolume(group["nudged_phases"].to_numpy(), group["test_acc"].to_numpy(), reference)
+        for name, group in groups.items()
+        if len(group)
+    }
+
+
+def _surfaces(strategies: Strategies, front: tuple[str, ...]) -> tuple[Surface, ...]:
+    """What the front attains in one, half and all of the seeds that its strategies share; none for fewer than two such seeds."""
+    cost, accuracy = (strategies.values(measure, list(front)) for measure in ("nudged_phases", "test_acc"))
+    shared = np.isfinite(cost).all(axis=0) & np.isfinite(accuracy).all(axis=0)
+    count = int(shared.sum())
+    if not front or count < 2:
+        return ()
+    levels = sorted({1, (count + 1) // 2, count})
+    return tuple(Surface(level, *attainment(cost[:, shared], accuracy[:, shared], level)) for level in levels)
+
+
+def _progress(study: Study, metric: str, reference: Reference) -> pd.DataFrame:
+    """Hypervolume of each search after its thesis strategies, and after each searched strategy in the order in which they were proposed."""
+    rows = study.trials[~study.trials["trial_id"].isin(study.excluded) & (study.trials["origin"] != "confirm")]
+    rows = rows[rows["epoch"] >= planned_epochs(rows)]
+    named = rows.assign(study=rows.get("study", study.name))
+    samplers = [str((header.get("arguments") or {}).get("search", "search")) for header in study.headers]
+    parts = []
+    for sampler, (name, own) in zip(samplers, named.groupby("study", sort=False), strict=False):
+        means = own.groupby("strategy", sort=False)[["nudged_phases", metric]].mean()
+        values = hypervolume_progress(means["nudged_phases"].to_numpy(dtype=float), means[metric].to_numpy(dtype=float), reference)
+        after = np.cumsum(~means.index.isin(THESIS))
+        label = sampler if len(study.headers) == 1 else f"{sampler} ({name})"
+        parts.append(pd.DataFrame({"search": label, "trials": after, "hypervolume": values}).drop_duplicates("trials", keep="last"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"search": [], "trials": [], "hypervolume": []})
+
+
+def _caveats(strategies: Strategies) -> list[str]:
+    table, notes = strategies.table, []
+    if table.empty:
+        return ["No trial has finished: there is no front yet."]
+    if strategies.select_by == "test_acc":
+        notes.append(
+            "There is no validation accuracy, so strategies were selected by test accuracy: the best ones look better than they are."
+        )
+    if not strategies.confirmed and (table["origin"] == "search").any():
+        notes.append(
+            "No strategy was confirmed on fresh seeds. Selection and intervals rest on the same seeds, which flatters what was selected."
+        )
+    if strategies.confirmed:
+        notes.append(
+            "Some strategies were confirmed on seeds that the search never saw: fronts, intervals and claims use these alone; "
+            "the others are shown as the search saw them."
+        )
+    if (table["n_seeds"] == 1).any():
+        single = int((table["n_seeds"] == 1).sum())
+        notes.append(f"{single} of {len(table)} strategies have one seed: they have no deviation, interval or probability.")
+    collapsed = table.loc[(table["origin"] == "thesis") & (table["collapsed"] > 0)]
+    for name, row in collapsed.iterrows():
+        notes.append(f"{name} collapsed on {round(row['collapsed'] * row['n_seeds'])} of {row['n_seeds']} seeds.")
+    return notes

@@ -1,0 +1,107 @@
+"""Which found strategies dominate which of the thesis, and what the accuracy of centered costs: claims with their intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.statistics import Interval, difference_interval, holm
+from analysis.strategies import Strategies
+from analysis.vocabulary import COSTS
+
+ALPHA = 0.05
+MARGIN = 0.01  # accuracy that may be given up and still counts as matching: one point
+BUDGET = 0.75  # of the target's nudged phases: what the thesis's hybrids spend
+
+DOMINANCE_COLUMNS = (
+    *("thesis", "strategy", "description", "on_front", "difference", "low", "high", "p", "p_holm", "pairs", "verdict"),
+    *(f"{cost}_saved" for cost in COSTS),
+    *("selection_difference", "trial_ids", "thesis_trial_ids"),
+)
+
+
+def dominance(strategies: Strategies, front: Sequence[str]) -> pd.DataFrame:
+    """A row for each found strategy that dominates a thesis strategy on means: no more nudged phases, no less accuracy, one of them better.
+
+    That is decided on the accuracy that selects (validation, where there is one); `difference` and its limits are of test accuracy, which
+    had no part in it. `p_holm` is corrected over the rows `on_front`: those are the claims, the others are dominated themselves.
+    `<cost>_saved` are fractions of the thesis strategy's cost. Claims come first, then the larger selection difference.
+    """
+    candidates = strategies.candidates
+    found = candidates[candidates["origin"] == "search"]
+    finished = strategies.table[strategies.table["nudged_phases"].notna()]
+    parts = [_rows(strategies, target, found) for target in finished[finished["origin"] == "thesis"].index]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(DOMINANCE_COLUMNS))
+    table["on_front"] = table["strategy"].isin(list(front))
+    table["p_holm"] = holm(table["p"].where(table["on_front"]).to_numpy(dtype=float))
+    table["verdict"] = [verdict(*row) for row in table[["difference", "low", "high", "p_holm"]].to_numpy(dtype=float)]
+    table["thesis"] = pd.Categorical(table["thesis"], finished.index)
+    table = table.sort_values(
+        ["thesis", "on_front", "selection_difference"], ascending=[True, False, False], kind="stable", ignore_index=True
+    )
+    return table.astype({"thesis": object})
+
+
+def _rows(strategies: Strategies, target: str, found: pd.DataFrame) -> pd.DataFrame:
+    theirs, metric = strategies.table.loc[target], strategies.select_by
+    cheaper, better = found["nudged_phases"] - theirs["nudged_phases"], found[metric] - theirs[metric]
+    ours = found[(cheaper <= 0) & (better >= 0) & ((cheaper < 0) | (better > 0))]
+    interval, pairs = difference_interval(strategies.values("test_acc", ours.index), strategies.values("test_acc", [target]))
+    saved = {f"{cost}_saved": 1 - ours[cost] / theirs[cost] for cost in COSTS}
+    rows = ours.assign(
+        **{"thesis": target, "strategy": ours.index, "selection_difference": better[ours.index], "thesis_trial_ids": theirs["trial_ids"]},
+        **{"difference": interval.mean, "low": interval.low, "high": interval.high, "p": interval.p, "pairs": pairs},
+        **saved,
+    )
+    return rows.reindex(columns=list(DOMINANCE_COLUMNS))
+
+
+def verdict(difference: float, low: float, high: float, p_holm: float) -> str:
+    """What test accuracy says of a claimed dominance: its interval, and whether that survives the correction for many claims."""
+    if np.isnan(difference):
+        return "no test accuracy"
+    if np.isnan(low):
+        return "one seed, no interval"
+    if low > 0:
+        return "more accurate, not after correction" if p_holm >= ALPHA else "more accurate"
+    return "less accurate" if high < 0 else "no difference shown"
+
+
+@dataclass(frozen=True)
+class Match:
+    """Does anything reach the accuracy of `target`, less `margin`, at no more than `budget` of its nudged phases?
+
+    `answer` is yes (the whole interval of the difference lies above −margin), no (the whole of it below) or open; None for `strategy`
+    where nothing is within the budget.
+    """
+
+    target: str
+    budget: float
+    margin: float
+    strategy: str | None
+    cost_share: float
+    difference: float
+    low: float
+    high: float
+    pairs: int
+    answer: str
+
+
+def match(strategies: Strategies, target: str = "centered", budget: float = BUDGET, margin: float = MARGIN) -> Match | None:
+    """The candidate within the budget that the selecting accuracy prefers, judged on test accuracy; None without the target.
+
+    Shares of cost are compared as whole percents: schedules of one half miss 75 % by the luck of their draws.
+    """
+    if target not in strategies.candidates.index:
+        return None
+    candidates = strategies.candidates.drop(index=target)
+    share = candidates["nudged_phases"] / strategies.number(target, "nudged_phases")
+    within = candidates[share.round(2) <= budget]
+    if within.empty:
+        return Match(target, budget, margin, None, np.nan, np.nan, np.nan, np.nan, 0, "no")
+    best = str(within[strategies.select_by].idxmax())
+    interval, pairs = difference_interval(strategies.values("test_acc", [best]), strategies.values("test_acc", [target]))
+    difference, low, high, _ = (float(value[0]) for value in Interval(*interval))
+    answer = "yes" if low > -margin else "no" if high < -margin else "open"
+    return Match(target, budget, margin, best, float(share[best]), difference, low, high, int(pairs[0]), answer)

@@ -1,0 +1,319 @@
+"""The figures of a report as PNG and PDF. Everything shown was computed before; these functions only draw."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from analysis.answer import Answer
+from analysis.curves import mean_curves
+from analysis.explain import Cause
+from analysis.front import staircase
+from analysis.layout import BLUE, FOUND_COLOURS, SKY, THESIS_COLOURS, VERMILLION, accuracy_window, default_selection, spread_labels
+from analysis.vocabulary import COSTS, strategy_label
+from analysis.words import percent
+
+INK, MUTED, FAINT = "#1a1a1a", "#5b6470", "#9aa4af"
+MARKERS = {"standard": "s", "centered": "D", "cosine": "^", "inverse_cosine": "v", "stochastic": "p"}
+MANY = 1000  # points from which a PDF holds them as pixels
+STYLE: Any = {
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": MUTED, "ytick.color": MUTED, "axes.grid": True, "grid.color": "#e6e9ec", "grid.linewidth": 0.6, "axes.axisbelow": True,
+    "lines.linewidth": 1.4, "legend.frameon": False, "pdf.fonttype": 42, "svg.hashsalt": "hybridep", "figure.dpi": 100, "savefig.dpi": 200,
+}  # fmt: skip
+
+
+def draw_all(answer: Answer, folder: Path) -> list[Path]:
+    """Every figure that the study has data for, as `<name>.png` and `<name>.pdf`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Callable[[Answer], Figure | None]] = {
+        "front": front_figure,
+        "costs": costs_figure,
+        "curves": curves_figure,
+        "attainment": attainment_figure,
+        "causes": causes_figure,
+        "heat_map": heat_map_figure,
+        "importances": importances_figure,
+        "hypervolume": hypervolume_figure,
+    }
+    written = []
+    with matplotlib.rc_context(STYLE):
+        for name, draw in figures.items():
+            figure = draw(answer)
+            for suffix in ("png", "pdf"):
+                path = folder / f"{name}.{suffix}"
+                if figure is None:
+                    path.unlink(missing_ok=True)  # of an earlier report
+                    continue
+                dates = {"CreationDate": None, "ModDate": None} if suffix == "pdf" else None
+                figure.savefig(path, metadata=dates)
+                written.append(path)
+    return written
+
+
+def front_figure(answer: Answer) -> Figure | None:
+    """Accuracy against nudged phases: the thesis's strategies, the search's, and the front."""
+    if answer.strategies.table["nudged_phases"].isna().all():
+        return None
+    figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    _draw_front(axes, answer, "nudged_phases")
+    _label_thesis(axes, answer, "nudged_phases")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def costs_figure(answer: Answer) -> Figure | None:
+    """The same strategies against relaxation steps and against seconds, each with the front in that cost."""
+    costs = [cost for cost in COSTS if cost != "nudged_phases" and answer.strategies.table[cost].notna().any()]
+    if not costs:
+        return None
+    figure = Figure(figsize=(6.6, 3.3), layout="constrained")
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for axes, cost in zip(panels, costs, strict=True):
+        _draw_front(axes, answer, cost)
+        axes.label_outer()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    return figure
+
+
+def curves_figure(answer: Answer) -> Figure:
+    """Learning curves (left, bands of one standard deviation) and p_std (right) of the front's strategies, centered and standard."""
+    names = default_selection(answer)
+    curves = mean_curves(answer, names)
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
+    accuracy, probability = figure.subplots(1, 2)
+    for name, (colour, line) in _curve_styles(names).items():
+        own = curves[curves["strategy"] == name]
+        accuracy.plot(own["epoch"], 100 * own["test_acc"], line, color=colour, label=strategy_label(name))
+        low, high = own["test_acc"] - own["test_acc_std"], own["test_acc"] + own["test_acc_std"]
+        accuracy.fill_between(own["epoch"], 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+        probability.plot(own["epoch"], own["p_std"], line, color=colour)
+    accuracy.set(xlabel="Epoch", ylabel="Test accuracy (%)")
+    probability.set(xlabel="Epoch", ylabel="p_std", ylim=(-0.03, 1.03))
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+def attainment_figure(answer: Answer) -> Figure | None:
+    """What the front's strategies attain in one, half and all of the seeds."""
+    if not answer.surfaces:
+        return None
+    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    limit = answer.references["nudged_phases"].cost
+    seeds = answer.surfaces[-1].seeds
+    for surface, line, colour in zip(
+        answer.surfaces, ("--", "-", ":")[-len(answer.surfaces) :], (SKY, BLUE, INK)[-len(answer.surfaces) :], strict=True
+    ):
+        axes.step(
+            *_to_limit(surface.cost, surface.accuracy, limit),
+            line,
+            where="post",
+            color=colour,
+            label=f"in at least {surface.seeds} of {seeds} seeds",
+        )
+    table = answer.strategies.table
+    for name in table.index[(table["origin"] == "thesis") & (table["test_acc"] >= accuracy_window(answer).low)]:
+        _thesis_marker(axes, answer, name, "nudged_phases", label=strategy_label(name))
+    window = accuracy_window(answer)
+    axes.set(xlabel=COSTS["nudged_phases"], ylabel="Test accuracy attained (%)", ylim=(100 * window.low, 100 * window.high))
+    _thousands(axes)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def causes_figure(answer: Answer) -> Figure | None:
+    """Accuracy against the longest one-sided run, the share of cheap updates and the free-phase residual."""
+    if not answer.causes:
+        return None
+    figure = Figure(figsize=(6.6, 2.7), layout="constrained")
+    panels = figure.subplots(1, len(answer.causes), sharey=True, squeeze=False)[0]
+    for axes, cause in zip(panels, answer.causes, strict=True):
+        _draw_cause(axes, answer, cause)
+    panels[0].set_ylabel("Test accuracy (%)")
+    return figure
+
+
+def heat_map_figure(answer: Answer) -> Figure | None:
+    """Mean accuracy over share of cheap updates and β, with the number of strategies in each cell."""
+    grid = answer.heat_map
+    if grid is None:
+        return None
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(False)
+    floor, ceiling = np.nanquantile(grid.accuracy, 0.1), np.nanmax(grid.accuracy)  # a collapsed corner must not flatten the rest
+    mesh = axes.pcolormesh(grid.share_edges, grid.beta_edges, 100 * grid.accuracy, cmap="cividis", vmin=100 * floor, vmax=100 * ceiling)
+    axes.set(yscale="log", xlabel="Share of cheap updates (mean p_std)", ylabel="Nudge β")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    middle = (floor + ceiling) / 2
+    across, up = (grid.share_edges[1:] + grid.share_edges[:-1]) / 2, np.sqrt(grid.beta_edges[1:] * grid.beta_edges[:-1])
+    for row, column in zip(*np.nonzero(grid.count), strict=True):
+        colour = "white" if grid.accuracy[row, column] < middle else INK
+        axes.text(across[column], up[row], grid.count[row, column], ha="center", va="center", fontsize=6.5, color=colour)
+    figure.colorbar(mesh, ax=axes, extend="min", label="Mean test accuracy (%); numbers: strategies")
+    return figure
+
+
+def importances_figure(answer: Answer) -> Figure | None:
+    """Loss of explained variance when a parameter is shuffled, for both objectives."""
+    found = answer.importances
+    if found is None:
+        return None
+    table = found.table.iloc[::-1]
+    figure = Figure(figsize=(6.6, 1.2 + 0.28 * len(table)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (objective, title), colour in zip(
+        panels, (("test_acc", "Test accuracy"), ("nudged_phases", "Nudged phases")), (BLUE, VERMILLION), strict=True
+    ):
+        axes.barh(table.index, table[objective], color=colour, height=0.6)
+        axes.set(title=f"{title} (forest's R² {found.r2[objective]:.2f})", xlabel="Loss of R² when shuffled")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def hypervolume_figure(answer: Answer) -> Figure | None:
+    """Hypervolume against the number of searched strategies, a line for each search."""
+    progress = answer.progress
+    if len(progress) < 2:
+        return None
+    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for (label, own), colour in zip(progress.groupby("search", sort=False), _cycle(len(progress["search"].unique())), strict=True):
+        axes.step(own["trials"], own["hypervolume"], where="post", color=colour, label=label)
+    axes.set(xlabel="Searched strategies, after the thesis's", ylabel=f"Hypervolume ({_selected_by(answer)})")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
+    table = answer.strategies.table
+    window = accuracy_window(answer)
+    front = table.loc[list(answer.fronts[cost])]
+    found = table[(table["origin"] != "thesis") & ~table.index.isin(front.index)]
+    axes.scatter(
+        found[cost],
+        100 * found["test_acc"],
+        s=12,
+        color=FAINT,
+        alpha=0.5,
+        linewidths=0,
+        label="found by the search",
+        rasterized=len(found) > MANY,
+    )
+    new = front[front["origin"] != "thesis"]
+    axes.errorbar(
+        new[cost],
+        100 * new["test_acc"],
+        100 * new["test_acc_std"],
+        new[f"{cost}_std"],
+        fmt="o",
+        ms=5,
+        color=INK,
+        elinewidth=0.8,
+        label="found, on the front",
+    )
+    if len(front):
+        steps = staircase(front[cost].to_numpy(), front["test_acc"].to_numpy())
+        axes.step(*_to_limit(*steps, answer.references[cost].cost), where="post", color=INK, lw=0.9, label="front")
+    for name in table.index[(table["origin"] == "thesis") & table[cost].notna()]:
+        if name not in window.below:
+            _thesis_marker(axes, answer, name, cost)
+    for name in window.below:
+        axes.annotate("", (table.loc[name, cost], 0.0), (table.loc[name, cost], 0.07), xycoords=("data", "axes fraction"),
+                      arrowprops={"arrowstyle": "-|>", "color": THESIS_COLOURS[name]})  # fmt: skip
+    axes.set(xlabel=COSTS[cost], ylabel="Test accuracy (%)", ylim=(100 * window.low, 100 * window.high))
+    _thousands(axes)
+
+
+def _thesis_marker(axes: Axes, answer: Answer, name: str, cost: str, label: str | None = None) -> None:
+    row = answer.strategies.table.loc[name]
+    axes.errorbar(
+        row[cost], 100 * row["test_acc"], 100 * row["test_acc_std"], row[f"{cost}_std"], fmt=MARKERS[name], ms=6.5,
+        color=THESIS_COLOURS[name], mfc="none", mew=1.6, elinewidth=1.0, zorder=4, label=label,
+    )  # fmt: skip
+
+
+def _label_thesis(axes: Axes, answer: Answer, cost: str) -> None:
+    """Names beside the thesis's markers, moved apart; those below the window stand on its lower edge with their accuracy."""
+    table, window = answer.strategies.table, accuracy_window(answer)
+    shown = [name for name in table.index[(table["origin"] == "thesis") & table[cost].notna()] if name not in window.below]
+    heights = spread_labels(table.loc[shown, "test_acc"], 0.05 * (window.high - window.low))
+    left, right = axes.get_xlim()
+    for name, height in zip(shown, heights, strict=True):
+        across, up = answer.strategies.number(name, cost), answer.strategies.number(name, "test_acc")
+        aside, align = (-14, "right") if across > left + 0.8 * (right - left) else (14, "left")
+        axes.annotate(
+            strategy_label(name), (across, 100 * up), (aside, 100 * height), textcoords=("offset points", "data"), ha=align, va="center",
+            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold", zorder=5,
+            arrowprops={"arrowstyle": "-", "color": THESIS_COLOURS[name], "lw": 0.6, "shrinkA": 1, "shrinkB": 4},
+        )  # fmt: skip
+    for name in window.below:
+        across, told = answer.strategies.number(name, cost), percent(answer.strategies.number(name, "test_acc"), 1)
+        axes.annotate(
+            f"{strategy_label(name)}\n{told} %", (across, 0.08), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold",
+        )  # fmt: skip
+
+
+def _draw_cause(axes: Axes, answer: Answer, cause: Cause) -> None:
+    table = answer.strategies.table
+    values = table[cause.column].clip(lower=1) if cause.column == "longest_cheap_run" else table[cause.column]
+    thesis = table["origin"] == "thesis"
+    axes.scatter(
+        values[~thesis], 100 * table.loc[~thesis, "test_acc"], s=10, color=FAINT, alpha=0.6, linewidths=0, rasterized=len(table) > MANY
+    )
+    for name in table.index[thesis]:
+        axes.plot(
+            values[name],
+            100 * table.loc[name, "test_acc"],
+            MARKERS[name],
+            ms=5.5,
+            color=THESIS_COLOURS[name],
+            mfc="none",
+            mew=1.5,
+            label=strategy_label(name),
+        )
+    axes.set(xlabel=cause.title.replace(" (", "\n(").replace(", ", ",\n"), xscale="log" if cause.logarithmic else "linear")
+    if not np.isnan(cause.rho):
+        axes.set_title(f"Spearman ρ = {cause.rho:+.2f}".replace("-", "−"), loc="left", color=MUTED, fontsize=8)
+
+
+def _curve_styles(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and line of each curve: the thesis's are solid in their own colours."""
+    styles, others = {}, [name for name in names if name not in THESIS_COLOURS]
+    for place, name in enumerate(others):
+        colour = FOUND_COLOURS[place % len(FOUND_COLOURS)]
+        styles[name] = (INK if colour == "ink" else colour, ("--", "-.", ":")[place % 3])
+    return {name: (THESIS_COLOURS[name], "-") if name in THESIS_COLOURS else styles[name] for name in names}
+
+
+def _to_limit(cost: np.ndarray, accuracy: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """A staircase in percent, its last step drawn on to the reference cost."""
+    return np.append(cost, max(limit, cost[-1])), 100 * np.append(accuracy, accuracy[-1])
+
+
+def _cycle(length: int) -> list[str]:
+    colours = [BLUE, VERMILLION, *(INK if colour == "ink" else colour for colour in FOUND_COLOURS[1:])]
+    return [colours[place % len(colours)] for place in range(length)]
+
+
+def _thousands(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:g}")
+    )
+
+
+def _selected_by(answer: Answer) -> str:
+    return "validation accuracy" if answer.strategies.select_by == "val_acc" else "test accuracy"

@@ -1,0 +1,113 @@
+"""What a study says, as sentences."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.answer import Answer
+from analysis.dominance import Match
+from analysis.vocabulary import COSTS, strategy_label
+from analysis.words import count, joined, percent, point_span, points
+
+
+def findings(answer: Answer) -> list[str]:
+    """What the study says, a finding at a time, the most important first."""
+    if not answer.front:
+        return ["No front can be drawn yet: no strategy has trained to the end without collapsing."]
+    return [
+        _front_sentence(answer),
+        *_dominance_sentences(answer),
+        *_match_sentences(answer.match),
+        *_cost_sentences(answer),
+        _area(answer),
+    ]
+
+
+def _front_sentence(answer: Answer) -> str:
+    strategies = answer.strategies
+    total, candidates = len(strategies.table), len(strategies.candidates)
+    thesis = [strategy_label(name) for name in answer.front if strategies.table.loc[name, "origin"] == "thesis"]
+    found = len(answer.front) - len(thesis)
+    of = f"{candidates} strategies" if candidates == total else f"{candidates} candidates ({total} strategies were trained)"
+    who = joined(filter(None, [joined(thesis), f"{found} found by the search" if found else ""]))
+    return (
+        f"Of {of}, {len(answer.front)} {'is' if len(answer.front) == 1 else 'are'} on the front of accuracy against nudged phases: {who}."
+    )
+
+
+def _dominance_sentences(answer: Answer) -> list[str]:
+    """Centered, the accurate end of the thesis, in full; the others by number."""
+    table = answer.strategies.table
+    if not (table["origin"] == "search").any():
+        return []
+    thesis = table.index[(table["origin"] == "thesis") & table["nudged_phases"].notna()]
+    rows = {name: answer.dominance[answer.dominance["thesis"] == name] for name in thesis}
+    dominated = sorted((name for name in thesis if len(rows[name])), key=lambda name: name != "centered")
+    said = [_dominated(name, rows[name]) for name in dominated[:1]]
+    if dominated[1:]:
+        numbers = joined(f"{strategy_label(name)} (by {len(rows[name])}{_confident(rows[name])})" for name in dominated[1:])
+        said.append(f"{'Also dominated' if said else 'Dominated'} on means: {numbers}.")
+    safe = [strategy_label(name) for name in thesis if not len(rows[name])]
+    return said + ([f"No found strategy dominates {joined(safe[:-1]) + ' or ' if safe[1:] else ''}{safe[-1]}."] if safe else [])
+
+
+def _confident(rows: pd.DataFrame) -> str:
+    sure = int((rows["low"] > 0).sum())
+    return f", {sure or 'none'} with an interval above 0"
+
+
+def _dominated(thesis: str, rows: pd.DataFrame) -> str:
+    best = rows.iloc[0]
+    subject = f"{len(rows)} found strategies dominate" if len(rows) > 1 else "One found strategy dominates"
+    saving = (
+        f"{percent(best['nudged_phases_saved'], 0)} % fewer nudged phases"
+        if best["nudged_phases_saved"] >= 0.005
+        else "as many nudged phases"
+    )
+    over = f"paired over {best['pairs']} seeds" if best["pairs"] else "from different seeds"
+    told = f"95 % interval {point_span(best['low'], best['high'])}, {over}"
+    interval = "one seed, no interval" if np.isnan(best["low"]) else told
+    return (
+        f"{subject} {strategy_label(thesis)} on means{_confident(rows)}. Selection prefers {strategy_label(best['strategy'])} "
+        f"({best['description']}), which differs by {points(best['difference'])} points of test accuracy ({interval}) with {saving}: "
+        f"{best['verdict']}."
+    )
+
+
+def _match_sentences(found: Match | None) -> list[str]:
+    if found is None:
+        return []
+    question = f"Within {percent(found.margin, 0)} point of {found.target} at {percent(found.budget, 0)} % of its nudged phases or fewer?"
+    if found.strategy is None:
+        return [f"{question} No: nothing was that cheap."]
+    said = {"yes": "Yes", "no": "No", "open": "Not decided by these seeds"}[found.answer]
+    interval = f"95 % interval {point_span(found.low, found.high)}" if not np.isnan(found.low) else "one seed, no interval"
+    return [
+        f"{question} {said}: {strategy_label(found.strategy)}, preferred by selection among those, differs by "
+        f"{points(found.difference)} points ({interval}) at {percent(found.cost_share, 0)} %."
+    ]
+
+
+def _cost_sentences(answer: Answer) -> list[str]:
+    """How much of a saving in nudged phases is left in the other costs, from the thesis's two ends."""
+    table = answer.strategies.table
+    if not {"standard", "centered"} <= set(table.index):
+        return []
+    saved = [1 - answer.strategies.number("standard", cost) / answer.strategies.number("centered", cost) for cost in COSTS]
+    if np.isnan(saved).any():
+        return []
+    phases, steps, time = (percent(value, 0) for value in saved)
+    same = all(set(answer.fronts[cost]) == set(answer.front) for cost in COSTS)
+    members = "The fronts in these costs have the same members." if same else "The fronts in these costs differ in their members."
+    return [
+        f"What a saving is worth depends on what is counted: standard saves {phases} % of centered's nudged phases, {steps} % of its "
+        f"relaxation steps and {time} % of its training time. {members}"
+    ]
+
+
+def _area(answer: Answer) -> str:
+    reference, values = answer.references["nudged_phases"], answer.hypervolumes
+    thesis = f", that of the thesis's strategies {values['thesis']:.3f}" if "thesis" in values else ""
+    return (
+        f"Hypervolume of the front in test accuracy: {values['front']:.3f}{thesis}. It is the share of the area between the reference "
+        f"({count(reference.cost)} nudged phases at {percent(reference.accuracy, 1)} %) and perfect accuracy at no cost."
+    )

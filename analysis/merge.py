@@ -1,0 +1,75 @@
+"""Several studies of one protocol as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.read import Study, csv_value, read_study, report_order
+from analysis.vocabulary import SCHEDULE_FIELDS, SEARCHED_FIELDS
+from hybridep.config import InvalidInput
+
+
+def read_studies(folders: Sequence[Path]) -> Study:
+    """The study in each folder, merged where there are several.
+
+    Raises InvalidInput where a folder is not a study or holds no results, and where studies of different protocols would be mixed.
+    """
+    if not folders:
+        raise InvalidInput("studies: must name at least one study folder")
+    studies = [read_study(Path(folder)) for folder in folders]
+    return studies[0] if len(studies) == 1 else merge(studies)
+
+
+def merge(studies: Sequence[Study]) -> Study:
+    """One study with a `study` column. A strategy name that means different things in two studies gets its study's name added."""
+    for other in studies[1:]:
+        _require_same_protocol(studies[0], other)
+    names = _distinct([study.name for study in studies])
+    ambiguous = _ambiguous(studies)
+    trials: list[pd.DataFrame] = []
+    curves: list[pd.DataFrame] = []
+    notes: list[str] = []
+    for study, name in zip(studies, names, strict=True):
+        renamed = {strategy: f"{strategy} ({name})" for strategy in ambiguous}
+        for parts, table in ((trials, study.trials), (curves, study.curves)):
+            parts.append(table.assign(strategy=table["strategy"].replace(renamed), study=name))
+        notes += [f"{name}: {note}" for note in study.notes]
+    rows = pd.concat(trials, ignore_index=True)
+    repeated = int(rows.duplicated(["strategy", "origin", "seed"]).sum())
+    if repeated:
+        notes.append(f"{repeated} rows repeat a strategy and seed of another study: the first study's are compared.")
+    return Study(
+        name=" + ".join(names),
+        headers=tuple(study.headers[0] for study in studies),
+        trials=rows.loc[report_order(rows)].reset_index(drop=True),
+        curves=pd.concat(curves, ignore_index=True),
+        notes=tuple(notes),
+        excluded=frozenset(trial for study in studies for trial in study.excluded),
+    )
+
+
+def _require_same_protocol(first: Study, other: Study) -> None:
+    for name in dict.fromkeys([*first.protocol, *other.protocol]):
+        ours, theirs = first.protocol.get(name), other.protocol.get(name)
+        if name not in (*SCHEDULE_FIELDS, "seed") and ours != theirs:
+            raise InvalidInput(
+                f"studies: {other.name} has {name} {csv_value(theirs)}, {first.name} has {csv_value(ours)};"
+                " only studies of one protocol can be merged"
+            )
+    checksums = {str((study.headers[0].get("dataset") or {}).get("checksum")) for study in (first, other)}
+    if len(checksums - {"None"}) > 1:
+        raise InvalidInput(f"studies: {first.name} and {other.name} were trained on different data, their dataset checksums differ")
+
+
+def _ambiguous(studies: Sequence[Study]) -> list[str]:
+    """Strategy names that stand for more than one configuration."""
+    fields = [name for name in SEARCHED_FIELDS if all(name in study.trials for study in studies)]
+    first = pd.concat([study.trials.drop_duplicates("strategy")[["strategy", *fields]] for study in studies])
+    kinds = first.astype("string").fillna("").drop_duplicates()
+    return [str(name) for name, count in kinds["strategy"].value_counts().items() if count > 1]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names with a number added where two are the same."""
+    return [name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}" for place, name in enumerate(names)]

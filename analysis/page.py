@@ -1,0 +1,165 @@
+"""report.html: one file that works offline, with its data and plotly.js inside."""
+
+import base64
+import gzip
+import html
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+import plotly
+
+from analysis.answer import HEADROOM, Answer
+from analysis.findings import findings
+from analysis.payload import MOST_CURVES, embedded, payload, thinning
+from analysis.read import csv_value
+from analysis.tables import main_strategies, shown_dominance, shown_strategies
+from analysis.vocabulary import SCHEDULE_FIELDS
+from analysis.words import count, joined, percent
+
+MOST_CLAIMS = 4  # rows of the dominance table for each strategy of the thesis
+# How the titles of columns of numbers begin.
+NUMERIC = ("Test accuracy", "95 %", "Nudged", "Of centered", "Relaxation", "Time", "P(front)", "Seeds", "p (Holm)")
+
+
+def write_page(answer: Answer, path: Path) -> None:
+    """Write the page in one go: an open browser never reloads half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(answer), encoding="utf-8")
+    partial.replace(path)
+
+
+def render(answer: Answer) -> str:
+    """The page as HTML."""
+    package = files("analysis")
+    template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=html.escape(_title(answer)),
+        subtitle=html.escape(_subtitle(answer)),
+        style=package.joinpath("page.css").read_text(encoding="utf-8"),
+        script=package.joinpath("page.js").read_text(encoding="utf-8"),
+        plotly=_compressed_plotly(),
+        data=_json(payload(answer)),
+        findings=_items(findings(answer)),
+        notes=_items([*answer.notes, *filter(None, [thinning(answer)])]),
+        strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
+        dominance=_dominance(answer),
+        others=_others(answer),
+        reference=html.escape(_reference(answer)),
+        selected="validation" if answer.strategies.select_by == "val_acc" else "test",
+        spread="standard deviation" if (answer.strategies.table["n_seeds"] > 1).any() else "standard deviation (none here: one seed each)",
+        study=_definitions(_study_facts(answer)),
+        protocol=_definitions(
+            (name, csv_value(value)) for name, value in answer.study.protocol.items() if name not in (*SCHEDULE_FIELDS, "seed")
+        ),
+    )
+
+
+@cache
+def _compressed_plotly() -> str:
+    """plotly.js as base64 of gzip: 2 MB instead of the 4.8 MB of the script itself. The page inflates it."""
+    script = Path(plotly.__file__).with_name("package_data").joinpath("plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(script, compresslevel=9, mtime=0)).decode()
+
+
+def _json(values: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _title(answer: Answer) -> str:
+    header = answer.study.headers[0]
+    kind = str(header.get("kind") or "study").replace("_", " ").capitalize()
+    dataset = (header.get("dataset") or {}).get("name") or answer.study.protocol.get("dataset")
+    return f"{kind} on {dataset}" if dataset else kind
+
+
+def _subtitle(answer: Answer) -> str:
+    trials, strategies = answer.study.trials, answer.strategies
+    protocol = answer.study.protocol
+    parts = [
+        answer.study.name,
+        f"{count(len(strategies.table))} strategies, {count(trials['trial_id'].nunique())} trials, {count(len(trials))} training runs",
+        f"network {csv_value(protocol.get('channels') or ())}{' ' if protocol.get('channels') else ''}{csv_value(protocol['sizes'])}"
+        if protocol.get("sizes")
+        else "",
+        f"{protocol['epochs']} epochs" if protocol.get("epochs") else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _reference(answer: Answer) -> str:
+    reference = answer.references["nudged_phases"]
+    cost = f"{count(reference.cost)} nudged phases ({HEADROOM} times the most expensive strategy of the thesis)"
+    return f"{cost} at {percent(reference.accuracy, 1)} % (guessing)"
+
+
+def _items(sentences: Iterable[str]) -> str:
+    return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+
+
+def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
+    return "".join(
+        f"<div><dt>{html.escape(str(name))}</dt><dd>{html.escape(str(value))}</dd></div>"
+        for name, value in facts
+        if value not in (None, "")
+    )
+
+
+def _study_facts(answer: Answer) -> list[tuple[str, Any]]:
+    """Where the numbers come from: the entries of study.json, flattened one level."""
+    facts: list[tuple[str, Any]] = []
+    for header in answer.study.headers:
+        for name in ("kind", "started", "ended", "trials_planned", "seeds", "dataset", "versions", "git", "machine", "arguments"):
+            value = header.get(name)
+            if isinstance(value, dict):
+                facts += [(f"{name} {key}", csv_value(item)) for key, item in value.items()]
+            else:
+                facts.append((name, csv_value(value)))
+    return facts
+
+
+def _dominance(answer: Answer) -> str:
+    claims = shown_dominance(answer)
+    if claims.empty:
+        return "<p>No found strategy on the front dominates a strategy of the thesis.</p>"
+    shown = claims.groupby("Thesis strategy", sort=False).head(MOST_CLAIMS)
+    left, dominated = len(claims) - len(shown), len(answer.dominance) - len(claims)
+    more = [f"{count(left)} more from the front" if left else "", f"{count(dominated)} that are dominated themselves" if dominated else ""]
+    told = f"<p>Not shown, but in dominance.csv: {joined(filter(None, more))}.</p>" if any(more) else ""
+    return _table(shown, answer) + told
+
+
+def _others(answer: Answer) -> str:
+    names = [name for name in embedded(answer) if name not in main_strategies(answer)][:MOST_CURVES]
+    if not names:
+        return ""
+    table = shown_strategies(answer, names).drop(columns="Front")
+    return f"<details><summary>{len(names)} more strategies</summary>{_table(table, answer)}</details>"
+
+
+def _table(table: pd.DataFrame, answer: Answer) -> str:
+    """A table that scrolls sideways in its own box; a strategy's name is a button that shows its curves."""
+    by_label = {name.replace("_", " "): name for name in answer.strategies.table.index}
+    head = "".join(f'<th scope="col"{_class(name)}>{html.escape(name)}</th>' for name in table.columns)
+    lines = []
+    for row in table.to_dict("records"):
+        cells = []
+        for name, cell in row.items():
+            text = html.escape(str(cell))
+            if name in ("Strategy", "Dominated by") and cell in by_label:
+                text = f'<button type="button" class="pick" data-strategy="{html.escape(by_label[cell])}">{text}</button>'
+            cells.append(f"<td{_class(str(name))}>{text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _class(column: str) -> str:
+    kinds = {"Trials": "trials", "Test says": "verdict", "What it is": "words"}
+    kind = "number" if column.startswith(NUMERIC) else kinds.get(column, "")
+    return f' class="{kind}"' if kind else ""

@@ -1,0 +1,119 @@
+"""The report of a study: `python -m analysis.report <study> [<study> ...]` writes tables, figures and a page, and prints the main table."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from analysis.answer import Answer, answer
+from analysis.figures import draw_all
+from analysis.findings import findings
+from analysis.merge import read_studies
+from analysis.page import write_page
+from analysis.read import Study, read_study
+from analysis.tables import (
+    as_latex,
+    as_markdown,
+    as_text,
+    front_table,
+    main_strategies,
+    shown_dominance,
+    shown_strategies,
+    strategies_table,
+    write_csv,
+)
+from hybridep.config import InvalidInput
+
+SHOWN_IN_TERMINAL = [
+    "Front",
+    "Strategy",
+    "What it is",
+    "Test accuracy (%)",
+    "Nudged phases",
+    "Of centered (%)",
+    "Relaxation steps",
+    "P(front)",
+    "Seeds",
+]
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, and the page."""
+
+    text: str
+    front: tuple[str, ...]
+    page: Path
+
+
+def write_report(study: Path) -> ReportSummary:
+    """Analyse the study in a folder and write the report into it. InvalidInput where there is nothing to analyse."""
+    return write_answer(read_study(study), study)
+
+
+def write_answer(study: Study, folder: Path) -> ReportSummary:
+    """Analyse a study and write its report into `folder`: CSV tables, tables/*.md and *.tex, figures/*.png and *.pdf, report.html."""
+    found = answer(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_tables(found, folder)
+    draw_all(found, folder / "figures")
+    write_page(found, folder / "report.html")
+    return ReportSummary(_text(found), found.front, folder / "report.html")
+
+
+def _write_tables(found: Answer, folder: Path) -> None:
+    full = {
+        "trials": found.study.trials,
+        "curves": found.study.curves,
+        "strategies": strategies_table(found),
+        "front": front_table(found),
+        "dominance": found.dominance,
+    }
+    for name, table in full.items():
+        write_csv(table, folder / f"{name}.csv")
+    (folder / "tables").mkdir(exist_ok=True)
+    for name, shown in (("front", shown_strategies(found, main_strategies(found))), ("dominance", shown_dominance(found))):
+        (folder / "tables" / f"{name}.md").write_text(as_markdown(shown), encoding="utf-8")
+        (folder / "tables" / f"{name}.tex").write_text(as_latex(shown), encoding="utf-8")
+
+
+def _text(found: Answer) -> str:
+    shown = shown_strategies(found, main_strategies(found))
+    table = as_text(shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]) if len(shown) else ""
+    return (
+        "\n".join(filter(None, [table, *(f"- {sentence}" for sentence in findings(found)), *(f"! {note}" for note in found.notes)])) + "\n"
+    )
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Analyse one study, or several of one protocol together."""
+
+    studies: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Study folders."""
+
+    out: Path | None = None
+    """Folder for the report; the study's own where there is one study, needed where there are several."""
+
+
+def main(arguments: Arguments) -> None:
+    """Write the report and print its table."""
+    study = read_studies(arguments.studies)
+    folder = arguments.out or arguments.studies[0]
+    if arguments.out is None and len(arguments.studies) > 1:
+        raise InvalidInput(f"--out must name a folder for the report on {len(arguments.studies)} studies together")
+    summary = write_answer(study, folder)
+    print(f"{summary.text}\n{summary.page}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments, prog="python -m analysis.report"))
+    except InvalidInput as mistake:
+        print(mistake, file=sys.stderr)
+        sys.exit(2)
+    except OSError as problem:
+        print(f"{problem.filename or 'report'}: {problem.strerror}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,60 @@
+"""Numbers as people read them: accuracies in percent, differences in points."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+NOTHING = "–"
+
+
+def percent(value: float, decimals: int = 2) -> str:
+    """An accuracy or a share, without its sign: 0.93451 is `93.45`."""
+    return NOTHING if np.isnan(value) else f"{100 * value:.{decimals}f}".replace("-", "−")
+
+
+def spread(mean: float, deviation: float, decimals: int = 2) -> str:
+    """Mean ± standard deviation in percent; the mean alone where one seed has no deviation."""
+    return percent(mean, decimals) if np.isnan(deviation) else f"{percent(mean, decimals)} ± {percent(deviation, decimals)}"
+
+
+def span(low: float, high: float, decimals: int = 2) -> str:
+    """An interval in percent."""
+    return NOTHING if np.isnan(low) else f"{percent(low, decimals)} to {percent(high, decimals)}"
+
+
+def points(value: float, decimals: int = 2) -> str:
+    """A difference of accuracies in percentage points, signed."""
+    return NOTHING if np.isnan(value) else f"{100 * value:+.{decimals}f}".replace("-", "−")
+
+
+def point_span(low: float, high: float) -> str:
+    """An interval of a difference, in points."""
+    return NOTHING if np.isnan(low) else f"{points(low)} to {points(high)}"
+
+
+def p_value(value: float) -> str:
+    """A p-value to three decimals."""
+    return NOTHING if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(value: float) -> str:
+    """A whole number with thousands separated."""
+    return NOTHING if np.isnan(value) else f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in seconds, to three digits."""
+    return NOTHING if np.isnan(value) else (f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
+
+
+def probability(value: float) -> str:
+    """A probability that 2,000 draws know to about one percent."""
+    if np.isnan(value):
+        return NOTHING
+    return "< 0.01" if value < 0.01 else "> 0.99" if value > 0.99 else f"{value:.2f}"
+
+
+def joined(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    words = list(words)
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
