@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from ray.air.constants import TRAINING_ITERATION
 from ray.tune import Trainable
-from ray.tune.result import DONE, TRAINING_ITERATION
+from ray.tune.result import DONE
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset
@@ -106,52 +107,52 @@ class StrategyTrial(Trainable):
     repeat an epoch after a crash but never miss the row of one; at most the newest epoch is repeated.
     """
 
-    def setup(
+    def setup(  # type: ignore[override] (tune.with_parameters adds the arguments)
         self, config: dict[str, Any], *, protocol: dict[str, Any], dataset: Dataset, trials: str, cpus: float, gpus: float
     ) -> None:
-        """`protocol` has TrialConfig's fields, `trials` is the folder that holds the trials' folders, `cpus` and `gpus` this trial's share."""
-        # Imported here and not above: only workers pay for PyTorch.
-        from hybridep import kernels
-
-        kernels.use_threads(max(1, int(cpus)))
+        """`protocol` has TrialConfig's fields; `trials` is the folder of the trials' folders; `cpus` and `gpus` are this trial's share."""
         self._protocol = protocol
         self._dataset = dataset
         self._trials = Path(trials)
+        self._cpus = cpus
         self._gpus = gpus
+        self._device: str | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial, in the same process: Tune's actors are reused, for importing PyTorch takes longer than a small trial."""
+        """Become another trial, in the same process: Tune's actors are reused, for importing PyTorch takes longer than a small trial.
+
+        All work waits for the first step. Tune throws an actor that is still starting away as soon as another one is free: workers that
+        take long to start would never come up beside one that is through with its trials quickly.
+        """
+        self._config = new_config
         self._trainers: list[Trainer] = []
-        self._problem: str | None = None
-        try:
-            self._begin(new_config)
-        except Exception:
-            # Raised from here it would look like a lost worker and be tried again for ever.
-            self._problem = traceback.format_exc()
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _begin(self) -> None:
         from hybridep.trainer import Trainer
 
-        self._labels = {name: config[name] for name in LABELS}
-        self._config = config
+        if self._device is None:
+            self._device = self._take_device()
+        config = self._config
         overrides = {name: value for name, value in config.items() if name not in LABELS}
-        self._seeds: list[int] = list(config["seeds"])
         self._folder = self._trials / config["trial"]
         self._seconds = 0.0
-        trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": self._seeds[0]})
+        trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
         self._epochs = trial_config.epochs
-        self._identity = {"config": trial_config.model_dump_json(), "seeds": self._seeds, "dataset": self._dataset.checksum}
-        device = self._device()
-        self._trainers = [Trainer(trial_config.replace(seed=seed), self._dataset, device) for seed in self._seeds]
+        self._identity = {"config": trial_config.model_dump_json(), "seeds": config["seeds"], "dataset": self._dataset.checksum}
+        self._trainers = [Trainer(trial_config.replace(seed=seed), self._dataset, self._device) for seed in config["seeds"]]
         self._saved = self._load()
 
-    def _device(self) -> str:
-        if not self._gpus:
-            return "cpu"
+    def _take_device(self) -> str:
+        """The device that Ray gave this process, and no more of it than its share."""
         import torch
 
+        from hybridep.kernels import use_threads
+
+        use_threads(max(1, int(self._cpus)))
+        if not self._gpus:
+            return "cpu"
         torch.cuda.set_per_process_memory_fraction(min(1.0, self._gpus))
         return "cuda"
 
@@ -182,15 +183,17 @@ class StrategyTrial(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be."""
-        if self._problem is None:
-            try:
+        try:
+            if self._trainers:
                 self._save()
-                return self._epoch()
-            except OSError as error:
-                return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
-            except Exception:
-                self._problem = traceback.format_exc()
-        return {DONE: True, "failed": self._problem}
+            else:
+                self._begin()
+            return self._epoch()
+        # An exception would look like a lost worker to Tune, and be tried again for ever.
+        except OSError as error:
+            return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
+        except Exception:
+            return {DONE: True, "failed": traceback.format_exc()}
 
     def _epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -198,7 +201,7 @@ class StrategyTrial(Trainable):
         self._seconds += time.perf_counter() - started
         done = row["epoch"] >= self._epochs
         line = {
-            "trial_id": self._labels["trial"],
+            "trial_id": self._config["trial"],
             **row,
             "relaxation_steps": row["free_steps"] + row["nudged_steps"],
             DONE: done,

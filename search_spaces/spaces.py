@@ -1,0 +1,75 @@
+"""Named search spaces, each a tuple of pieces, and what can be done with one: draw a strategy, find one in it, lay a grid over it."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from hybridep.config import InvalidInput, TrialConfig
+from search_spaces.pieces import Limits, Overrides, Piece, estimators, nudge, relaxation, schedule
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+# Add a line for a new space, or to give an old one another piece.
+SPACES: Final[Mapping[str, tuple[Piece, ...]]] = {
+    "schedule": (schedule,),
+    "schedule+nudge": (schedule, nudge),
+    "schedule+nudge+relaxation": (schedule, nudge, relaxation),
+    "estimators": (schedule, estimators),
+}
+
+
+@dataclass(frozen=True)
+class Space:
+    """A define-by-run search space: called with an Optuna trial, it returns a strategy as overrides of the protocol."""
+
+    pieces: tuple[Piece, ...]
+    limits: Limits
+
+    @classmethod
+    def named(cls, name: str, limits: Limits) -> "Space":
+        """A space of `SPACES`; InvalidInput for another name."""
+        if name not in SPACES:
+            raise InvalidInput(f"space {name!r}: must be one of {', '.join(SPACES)}")
+        return cls(SPACES[name], limits)
+
+    @property
+    def has_beta(self) -> bool:
+        return nudge in self.pieces
+
+    def __call__(self, trial: "BaseTrial") -> Overrides:
+        overrides: Overrides = {}
+        for piece in self.pieces:
+            overrides |= piece(trial, self.limits)
+        return overrides
+
+    def point(self, protocol: TrialConfig, strategy: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The parameters with which this space gives `strategy` (overrides of the protocol), or None where it lies outside."""
+        from optuna.trial import FixedTrial
+
+        wanted = protocol.replace(**strategy)
+        fields = {name: value for name, value in wanted.model_dump().items() if value is not None}
+        trial = FixedTrial(fields)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # Optuna only warns of a value out of range
+                found = protocol.replace(**self(trial))
+        except (ValueError, UserWarning):
+            return None
+        return dict(trial.params) if found == wanted else None
+
+    def grid(self, counts: Sequence[int]) -> list[Overrides]:
+        """Every family at evenly spaced skews, and at geometrically spaced β where the space has β; `counts` are those of skews and βs.
+
+        For maps of p_std × β use the constant family alone. Families keep the defaults of their other parameters.
+        """
+        skews = np.linspace(*self.limits.skew, counts[0]).tolist()
+        betas = np.geomspace(*self.limits.beta, counts[1]).tolist() if self.has_beta else [None]
+        return [
+            {"family": family, "skew": skew} | ({} if beta is None else {"beta": beta})
+            for family, skew, beta in product(self.limits.families, skews, betas)
+        ]

@@ -1,0 +1,260 @@
+"""`StudyFolder`: a study on disk. What is written here is all that a resumed study knows, and it is readable at every moment."""
+
+import fcntl
+import itertools
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Final
+
+import hybridep
+from hybridep.config import InvalidInput
+
+FORMAT: Final = 1
+PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """The files of one trial: params.json (its configuration), result.json (a line for each epoch), error.txt (why it failed)."""
+
+    path: Path
+
+    @property
+    def results(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def error(self) -> Path:
+        return self.path / "error.txt"
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Make the folder ready for a trial that starts or goes on: half a line left by a crash goes, and the error that is retried."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "params.json", config)
+        self.error.unlink(missing_ok=True)
+        if self.results.exists():
+            drop_unfinished_line(self.results)
+
+    def append(self, line: str) -> None:
+        """Add an epoch's line. Opened anew each time, so that a study of thousands of trials holds no thousand files open."""
+        with open(self.results, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def last(self) -> dict[str, Any] | None:
+        """The last epoch on file, or None where there is none."""
+        try:
+            lines = self.results.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return None
+        for line in reversed(lines[:-1]):  # what follows the last line feed is half a line
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+                return row
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial has its last epoch on file, or has failed."""
+        return bool((self.last() or {}).get("done")) or self.error.exists()
+
+    def drop_checkpoints(self, after: int = 0) -> None:
+        """Delete the checkpoints of epochs later than `after`."""
+        for path in self.path.glob("checkpoint-*.pt"):
+            number = path.stem.removeprefix("checkpoint-")
+            if number.isdecimal() and int(number) > after:
+                path.unlink(missing_ok=True)
+
+
+class StudyFolder:
+    """A study's folder, locked for as long as this process lives or until `close`."""
+
+    def __init__(self, path: Path, description: dict[str, Any], lock: IO[str]) -> None:
+        self.path = path
+        self.description = description
+        self._lock = lock
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "ray"
+
+    @property
+    def optuna_journal(self) -> Path:
+        return self.path / "optuna.log"
+
+    def trial(self, name: str) -> TrialFiles:
+        return TrialFiles(self.trials / name)
+
+    def earlier_trials(self) -> list[TrialFiles]:
+        """The trials that have a folder, those that failed made ready to be tried again."""
+        found = [TrialFiles(path) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
+        for files in found:
+            files.error.unlink(missing_ok=True)
+            last = files.last()
+            files.drop_checkpoints(after=last["epoch"] if last else 0)  # such a checkpoint would leave a gap in the rows
+        return found
+
+    @classmethod
+    def create(cls, path: Path, description: dict[str, Any]) -> "StudyFolder":
+        """A new study; InvalidInput where the folder holds something already or cannot be written."""
+        check_vacant(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path, {"format": FORMAT, **description}, _locked(path, "--out"))
+            folder.trials.mkdir(exist_ok=True)
+            folder.write()
+        except OSError as error:
+            raise InvalidInput(f"--out {path}: cannot be written ({error.strerror or error})") from None
+        return folder
+
+    @classmethod
+    def open(cls, path: Path, kind: str) -> "StudyFolder":
+        """A study that was begun earlier; InvalidInput where it is none, of another kind, damaged, or another process runs it."""
+        description = read_description(path / "study.json", "--resume", path)
+        if description["kind"] != kind:
+            raise InvalidInput(f"--resume {path}: is a {description['kind']} study; continue it with studies/{description['kind']}.py")
+        try:
+            return cls(path, description, _locked(path, "--resume"))
+        except OSError as error:
+            raise InvalidInput(f"--resume {path}: cannot be written ({error.strerror or error})") from None
+
+    def write(self, **changes: Any) -> None:
+        """Write study.json, with `changes`."""
+        self.description.update(changes)
+        write_json(self.path / "study.json", self.description)
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def check_vacant(path: Path) -> None:
+    """InvalidInput where a new study cannot go there because something else is there."""
+    try:
+        if (path / "study.json").exists():
+            raise InvalidInput(f"--out {path}: holds a study already; continue it with --resume {path} or choose another folder")
+        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+            raise InvalidInput(f"--out {path}: is not empty; choose a folder that is empty or does not exist yet")
+    except OSError as error:
+        raise InvalidInput(f"--out {path}: cannot be used ({error.strerror or error})") from None
+
+
+def read_description(file: Path, option: str, given: Path) -> dict[str, Any]:
+    """The content of a study.json; InvalidInput that names `option` and what was `given` where it is not one that can be continued."""
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(f"{option} {given}: is not a study (no study.json in it)") from None
+    except OSError as error:
+        raise InvalidInput(f"{option} {given}: study.json cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise InvalidInput(f"{option} {given}: study.json is damaged (not JSON)") from None
+    expected = {"format": int, "kind": str, "arguments": dict, "protocol": dict, "seeds": list, "dataset": dict, "trials_planned": int}
+    for name, kind in expected.items():
+        if not isinstance(description, dict) or not isinstance(description.get(name), kind):
+            raise InvalidInput(f"{option} {given}: study.json is damaged ({name} is missing or not a {kind.__name__})")
+    if description["format"] != FORMAT:
+        raise InvalidInput(f"{option} {given}: was written in format {description['format']}, this version reads format {FORMAT}")
+    return description
+
+
+def _locked(path: Path, option: str) -> IO[str]:
+    """The open lock file of a study; the kernel releases it when its process ends, however it ends."""
+    lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (stays open as long as the study runs)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        lock.close()
+        raise InvalidInput(f"{option} {path}: is being run by {holder}; wait for it or stop it first") from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def drop_unfinished_line(path: Path) -> None:
+    """Cut what follows the last line feed: a line that was being written when its process died."""
+    content = path.read_bytes()
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(path, complete)
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on; those of packages are read from their metadata, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and uncommitted changes of the checkout that hybridep is imported from, or None where it is not a checkout."""
+    root = Path(hybridep.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed_files": [line[3:] for line in changes.splitlines()]}
+
+
+def machine() -> dict[str, Any]:
+    """What the driver runs on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "hostname": platform.node(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": memory,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def default_path(kind: str) -> Path:
+    """results/<kind>-<date-time>, with a number behind where two studies begin in the same second."""
+    name = f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    paths = (Path("results") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())

@@ -1,0 +1,44 @@
+"""Which trials are on the front while a study runs, on means alone; `analysis` does the statistics afterwards."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one trial reached: mean and standard error of validation accuracy over seeds (test accuracy where nothing is held out)."""
+
+    strategy: str
+    accuracy: float
+    error: float
+    nudged_phases: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Point":
+        """From a line of result.json."""
+        column = "test_acc" if math.isnan(row["val_acc"]) else "val_acc"
+        seeds = len(row["config"]["seeds"])
+        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), row["nudged_phases"])
+
+
+def front(points: Iterable[Point], slack: float = 0.0) -> list[Point]:
+    """The points that no other beats in accuracy at the same nudged phases or fewer, cheapest first.
+
+    With `slack`, a point stays as long as its accuracy and so many standard errors are not beaten.
+    """
+    kept: list[Point] = []
+    best = -math.inf
+    for point in sorted(points, key=lambda point: (point.nudged_phases, -point.accuracy)):
+        if point.accuracy + slack * point.error > best:
+            kept.append(point)
+            best = max(best, point.accuracy)
+    return kept
+
+
+def words(points: Sequence[Point], most: int = 4) -> str:
+    """A front in a few words: the most accurate of its points."""
+    shown = points[-most:]
+    text = ", ".join(f"{point.strategy} {point.accuracy:.1%} at {point.nudged_phases:,.0f}" for point in shown)
+    return text if len(shown) == len(points) else f"{text} (and {len(points) - len(shown)} cheaper)"

@@ -1,0 +1,78 @@
+"""What a study is to train: fixed trials, a search, and the trials that confirm it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hybridep.config import TrialConfig
+from running.folder import StudyFolder
+from running.front import Point, front
+from search_spaces import Space
+
+# What the flat configuration of a trial holds beside overrides of the protocol.
+LABELS: Final = ("trial", "strategy", "origin", "seeds")
+# A strategy that is not on the front but within so many standard errors of it may be there by right.
+CONFIRM_WITHIN: Final = 1.0
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial to run: its name (also that of its folder), its strategy as overrides of the protocol, and its seeds."""
+
+    name: str
+    strategy: str
+    origin: str
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, Any]
+
+    def ray_config(self) -> dict[str, Any]:
+        """The flat dictionary that the trial gets through Ray and that stands in every line of its result.json."""
+        labels = {"trial": self.name, "strategy": self.strategy, "origin": self.origin, "seeds": list(self.seeds)}
+        return {**labels, **self.overrides}
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is searched: a space under a protocol, by a sampler, for so many trials, each on the same seeds."""
+
+    space: Space
+    protocol: TrialConfig
+    sampler: str
+    trials: int
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended."""
+
+    protocol: TrialConfig
+    seeds: tuple[int, ...]
+    fixed: Sequence[PlannedTrial]
+    search: SearchPlan | None = None
+    fresh_seeds: tuple[int, ...] = ()
+
+    @property
+    def trials(self) -> int:
+        """How many trials are planned, those that confirm not counted: their number is not known yet."""
+        return len(self.fixed) + (self.search.trials if self.search else 0)
+
+
+def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
+    """The thesis's strategies and those near the front, each to run on seeds that the search has not seen."""
+    if not plan.fresh_seeds:
+        return []
+    rows = {files.path.name: row for files in folder.earlier_trials() if (row := files.last()) and row.get("done")}
+    points = {name: Point.of(row) for name, row in rows.items() if row["config"]["origin"] != "confirm"}
+    chosen = {point.strategy for point in front(points.values(), slack=CONFIRM_WITHIN)}
+    return [
+        PlannedTrial(
+            f"confirm-{name}",
+            row["config"]["strategy"],
+            "confirm",
+            plan.fresh_seeds,
+            {field: value for field, value in row["config"].items() if field not in LABELS},
+        )
+        for name, row in rows.items()
+        if row["config"]["origin"] == "thesis" or (row["config"]["origin"] == "search" and row["config"]["strategy"] in chosen)
+    ]

@@ -1,0 +1,198 @@
+"""Which trial is next: the fixed ones, then those that Optuna asks for, then those that confirm. Imports Ray and Optuna: load it late.
+
+Nothing is remembered but what stands in the study folder. After a crash, a new source of trials goes on where the old one was.
+"""
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search.searcher import Searcher
+
+from hybridep.config import InvalidInput, TrialConfig
+from running.folder import StudyFolder, drop_unfinished_line
+from running.plan import PlannedTrial, SearchPlan
+
+STUDY: Final = "hybridep"
+OBJECTIVES: Final = {"val_acc": "max", "nudged_phases": "min"}
+
+# By the name that --search takes; each from a seed and the number of trials that it is to search.
+SAMPLERS: Final[Mapping[str, Callable[[int, int], BaseSampler]]] = {
+    "random": lambda seed, trials: RandomSampler(seed=seed),
+    "quasi-random": lambda seed, trials: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
+    # group: families have parameters of their own; constant_liar: trials that run at the same time keep apart.
+    "tpe": lambda seed, trials: TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed),
+    "nsga2": lambda seed, trials: NSGAIISampler(population_size=max(4, min(50, trials // 4)), seed=seed),
+    "gp": lambda seed, trials: GPSampler(seed=seed, warn_independent_sampling=False),
+}
+
+
+class TrialSource(Searcher):
+    """Gives Tune one trial after another, and hears how each ended.
+
+    `confirm` is asked for more trials once when all others have ended. No more than `most()` trials are given out at a time: a sampler
+    that is asked too early knows less than it could.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        fixed: Sequence[PlannedTrial],
+        search: "OptunaTrials | None" = None,
+        confirm: Callable[[], Sequence[PlannedTrial]] | None = None,
+        most: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        super().__init__()
+        self._folder = folder
+        self._search = search
+        self._confirm = confirm
+        self._most = most
+        known = search.enqueue(fixed) if search else frozenset()
+        self._waiting = deque(trial for trial in fixed if trial.name not in known and not folder.trial(trial.name).ended)
+        self._live: set[str] = set()
+        self._one_ended = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] (FINISHED is a string)
+        if len(self._live) >= self._most():
+            return None
+        if self._one_ended and self._live:
+            # Tune asks before it gives the free worker to the trial that is waiting; asked next time, it need not wait for the sampler.
+            self._one_ended = False
+            return None
+        trial = self._next(trial_id)
+        if trial is None:
+            return None if self._live else Searcher.FINISHED
+        self._live.add(trial_id)
+        return trial.ray_config()
+
+    def _next(self, trial_id: str) -> PlannedTrial | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        if self._search and (trial := self._search.next(trial_id)):
+            return trial
+        if self._confirm and not self._live:
+            self._waiting.extend(trial for trial in self._confirm() if not self._folder.trial(trial.name).ended)
+            self._confirm = None
+            return self._next(trial_id)
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._live.discard(trial_id)
+        self._one_ended = True
+        if self._search:
+            self._search.end(trial_id, result or {})
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Leaves nothing in Tune's snapshots: the study folder has it all."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class OptunaTrials(OptunaSearch):
+    """Strategies that an Optuna study asks for; that study is kept in the folder's journal, which optuna-dashboard opens."""
+
+    _study: Study
+    _folder: StudyFolder
+    _plan: SearchPlan
+
+    def __init__(self, folder: StudyFolder, plan: SearchPlan) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = open_journal(folder)
+        earlier = sum(storage.get_n_trials(study._study_id) for study in storage.get_all_studies())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            # A sampler that starts again must not repeat its numbers.
+            seed = int(np.random.SeedSequence([*plan.seeds, earlier]).generate_state(1)[0])
+            sampler = SAMPLERS[plan.sampler](seed, plan.trials)
+        super().__init__(plan.space, list(OBJECTIVES), list(OBJECTIVES.values()), sampler=sampler, study_name=STUDY, storage=storage)
+        assert self._ot_study is not None
+        self._study = self._ot_study
+        self._folder = folder
+        self._plan = plan
+        self._fixed: dict[str, PlannedTrial] = {}
+        self._again: deque[Trial] = deque()
+        self._searched: set[str] = set()
+
+    def enqueue(self, fixed: Sequence[PlannedTrial]) -> frozenset[str]:
+        """Take on the fixed trials that lie in the search space, so that the sampler learns from them too; returns their names.
+
+        Then catch up: tell Optuna of trials that ended while it did not listen, and give those again that did not end.
+        """
+        earlier = self._study.get_trials(deepcopy=False)
+        names = {trial.user_attrs.get("trial") for trial in earlier}
+        for trial in fixed:
+            point = self._plan.space.point(self._plan.protocol, trial.overrides)
+            if point is not None:
+                self._fixed[trial.name] = trial
+                if trial.name not in names:
+                    self._study.enqueue_trial(point, user_attrs={"trial": trial.name})
+        self._searched = {name for name in names if name is not None and name not in self._fixed}
+        retried = {trial.user_attrs.get("trial") for trial in earlier if trial.state in (TrialState.WAITING, TrialState.RUNNING)}
+        for old in earlier:
+            name = old.user_attrs.get("trial")
+            if old.state == TrialState.RUNNING:
+                handle = Trial(self._study, old._trial_id)
+                if name is None or not self._folder.trial(name).ended:
+                    self._again.append(handle)
+                else:
+                    self._tell(handle, self._folder.trial(name).last() or {})
+            elif old.state == TrialState.FAIL and name not in retried and not self._folder.trial(name).ended:
+                self._study.enqueue_trial(old.params, user_attrs={"trial": name})
+        return frozenset(self._fixed)
+
+    def next(self, trial_id: str) -> PlannedTrial | None:
+        """The next strategy: one that did not end earlier, one that is enqueued, a new one, or None where there are enough."""
+        if self._again:
+            self._ot_trials[trial_id] = self._again.popleft()
+        elif len(self._searched) >= self._plan.trials and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return None
+        suggested = self.suggest(trial_id) or {}
+        asked = self._ot_trials[trial_id]
+        name = asked.user_attrs.get("trial")
+        if name is None:
+            name = f"search-{len(self._searched) + 1:04d}"
+            asked.set_user_attr("trial", name)
+        if name in self._fixed:
+            return self._fixed[name]
+        self._searched.add(name)
+        # What Optuna was asked for under other names (knots) stays with Optuna.
+        overrides = {field: value for field, value in suggested.items() if field in TrialConfig.model_fields}
+        return PlannedTrial(name, name, "search", self._plan.seeds, overrides)
+
+    def end(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Tell Optuna how a trial ended. One that Tune gave up without an end stays open, and is given again when the study goes on."""
+        asked = self._ot_trials.pop(trial_id, None)
+        if asked is not None and result.get("done"):
+            self._tell(asked, result)
+
+    def _tell(self, asked: Trial, result: Mapping[str, Any]) -> None:
+        values = [float(result.get(name, math.nan)) for name in OBJECTIVES]
+        if all(map(math.isfinite, values)):
+            self._study.tell(asked, values)
+        else:
+            self._study.tell(asked, state=TrialState.FAIL)
+
+
+def open_journal(folder: StudyFolder) -> JournalStorage:
+    """The folder's Optuna journal, mended where a crash cut its last line; InvalidInput where it is damaged otherwise."""
+    path = folder.optuna_journal
+    if path.exists():
+        drop_unfinished_line(path)
+    # A lock that a killed driver left; the study's own lock tells that no other driver is at it.
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"--resume {folder.path}: {path.name} is damaged ({type(error).__name__}: {error})") from None

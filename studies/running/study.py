@@ -1,0 +1,140 @@
+"""`main`: a study from its command line to its report. Every mistake is found before Ray is imported."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Final, TypeVar
+
+from hybridep.config import InvalidInput
+from hybridep.datasets import Dataset, DatasetError, load, split
+from running.arguments import StudyArgs, as_json, parse, stored
+from running.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
+from running.front import Point
+from running.plan import Plan
+from running.progress import Progress
+from running.resources import Resources
+
+# What may change when a study is continued; `trials` and `confirm` may only grow.
+CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
+COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
+
+
+A = TypeVar("A", bound=StudyArgs)
+
+
+def main(kind: str, arguments: type[A], make_plan: Callable[[A], Plan], argv: Sequence[str] | None = None) -> int:
+    """Run or continue a study; the process's exit code. `kind` is the name of its script, `make_plan` turns arguments into work."""
+    try:
+        args = read_arguments(kind, arguments, argv)
+        plan = make_plan(args)
+        args.resources.prepare()
+        folder, dataset = prepare(kind, args, plan)
+    except (InvalidInput, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID
+    try:
+        return run(folder, plan, dataset, args.resources)
+    finally:
+        folder.close()
+
+
+def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) -> A:
+    """The command line; where it continues or repeats a study, on top of that study's arguments."""
+    args = parse(arguments, argv)
+    if args.resume is not None and args.repeat is not None:
+        raise InvalidInput(f"--from {args.repeat}: cannot be given together with --resume")
+    if args.resume is not None:
+        earlier = stored(arguments, args.resume / "study.json", "--resume", args.resume, kind)
+        args = replace(parse(arguments, argv, default=earlier), resume=args.resume)
+        _check_changes(args, earlier)
+    elif args.repeat is not None:
+        file = args.repeat / "study.json" if args.repeat.is_dir() else args.repeat
+        earlier = replace(stored(arguments, file, "--from", args.repeat, kind), out=None, resume=None)
+        args = parse(arguments, argv, default=earlier)
+    return args
+
+
+def _check_changes(args: StudyArgs, earlier: StudyArgs) -> None:
+    for option in fields(args):
+        new, old = getattr(args, option.name), getattr(earlier, option.name)
+        name = f"--{option.name.replace('_', '-')}"
+        if option.name == "options" and new != old:
+            name = next(f"--{part.name.replace('_', '-')}" for part in fields(new) if getattr(new, part.name) != getattr(old, part.name))
+        if new != old and option.name not in CHANGEABLE:
+            raise InvalidInput(f"{name}: cannot be changed when a study is continued")
+        if option.name in ("trials", "confirm") and new < old:
+            raise InvalidInput(f"{name} {new}: must be at least {old}, as the study was begun")
+
+
+def prepare(kind: str, args: StudyArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
+    """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
+    path = args.resume or args.out or default_path(kind)
+    if args.resume is None:
+        check_vacant(path)
+    dataset = load(args.dataset, args.data_dir)
+    split(dataset, plan.protocol.validation, plan.protocol.train_samples)
+    description = {
+        "kind": kind,
+        "arguments": as_json(replace(args, resume=None, repeat=None)),
+        "protocol": plan.protocol.model_dump(mode="json"),
+        "seeds": list(plan.seeds),
+        "trials_planned": plan.trials,
+        "dataset": {"name": args.dataset, "checksum": dataset.checksum},
+        "versions": versions(),
+        "git": git_state(),
+        "machine": machine(),
+        "ended": None,
+    }
+    if args.resume is None:
+        return StudyFolder.create(path, {**description, "started": now()}), dataset
+    folder = StudyFolder.open(path, kind)
+    try:
+        if folder.description["dataset"] != description["dataset"]:
+            raise InvalidInput(f"--resume {path}: was begun with other {args.dataset} data; give the same files with --data-dir")
+        if folder.description["protocol"] != description["protocol"]:
+            raise InvalidInput(f"--resume {path}: study.json is damaged (protocol does not follow from arguments)")
+        folder.write(**description)
+    except BaseException:
+        folder.close()
+        raise
+    return folder, dataset
+
+
+def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources) -> int:
+    """Train what is left of a study, then write its report; the exit code."""
+    # Only now: Ray and Optuna take seconds to import.
+    from running import tuning
+
+    progress = Progress(plan.trials, plan.protocol.epochs)
+    for files in folder.earlier_trials():
+        last = files.last()
+        if last and last.get("done"):
+            progress.found(Point.of(last))
+    print(
+        f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs, each on seeds {' '.join(map(str, plan.seeds))}", flush=True
+    )
+    resume = f"{sys.executable and 'python'} {sys.argv[0]} --resume {folder.path}"
+    try:
+        with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
+            tuning.run_trials(folder, plan, dataset, resources, progress)
+        folder.write(ended=now())
+    except InvalidInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID
+    except tuning.OutOfTime:
+        progress.finish()
+        print(f"The time budget is spent. Continue with: {resume}", flush=True)
+        return COMPLETE
+    except tuning.StudyStopped as error:
+        progress.finish()
+        print(f"error: {error}. Continue with: {resume}", file=sys.stderr)
+        return STOPPED
+    except (KeyboardInterrupt, SystemExit):
+        progress.finish()
+        print(f"Stopped. Continue with: {resume}", flush=True)
+        return INTERRUPTED
+    progress.finish()
+    from analysis.report import write_report
+
+    write_report(folder.path)
+    return STOPPED if progress.failed else COMPLETE

@@ -1,0 +1,257 @@
+"""Runs a study's trials on Ray Tune, and writes down what they report. Imports Ray: load it when the arguments are known to be good."""
+
+import json
+import logging
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from hybridep.config import InvalidInput
+from hybridep.datasets import Dataset
+from hybridep.trainable import StrategyTrial
+from running.events import EventLog
+from running.folder import StudyFolder
+from running.front import Point
+from running.plan import Plan, PlannedTrial, confirmations
+from running.progress import Progress
+from running.resources import Resources
+from running.search import OptunaTrials, TrialSource
+
+# A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
+MOST_DEATHS: Final = 5
+COUNT_SLOTS_SECONDS: Final = 5.0
+OBJECT_STORE_BYTES: Final = 128 * 2**20
+
+
+class StudyStopped(KeyboardInterrupt):
+    """The study cannot or shall not go on now; `--resume` continues it. Like Ctrl-C it passes Tune's handling of errors unchanged."""
+
+
+class OutOfTime(StudyStopped):
+    """The time budget is spent."""
+
+
+@contextmanager
+def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
+    """A Ray cluster of this process alone, on loopback, or the one at `resources.ray_address`; InvalidInput where none answers there."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if resources.ray_address is None:
+            ray.init(
+                address="local",
+                num_cpus=resources.cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES + 2 * dataset_bytes,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+        else:
+            ray.init(address=resources.ray_address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if resources.ray_address is None:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidInput(f"--ray-address {resources.ray_address}: {reason or type(error).__name__}") from None
+    try:
+        resources.check(cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+class StudyLog(tune.Callback):
+    """Writes each epoch to its trial's folder as it is reported, keeps `progress`, and ends a study that cannot go on."""
+
+    def __init__(self, folder: StudyFolder, progress: Progress, deadline: float | None) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._deadline = deadline
+        self._events: dict[str, EventLog] = {}
+        self._deaths: Counter[str] = Counter()
+        self.open: set[str] = set()
+        self.epochs = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that is not used here
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._progress.show()
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise OutOfTime("the time budget is spent")
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        name = trial.config["trial"]
+        with stopping_on_storage_errors():
+            self._folder.trial(name).begin(trial.config)
+        self.open.add(name)
+        self._progress.began(name)
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        name = trial.config["trial"]
+        files = self._folder.trial(name)
+        self._deaths.pop(name, None)
+        # Tune keeps the result as long as the study runs; the text need not stay with it.
+        line = result.pop("line", None)
+        with stopping_on_storage_errors():
+            if line is None:
+                self._failed(name, result["failed"], storage=result.get("storage", False))
+                return
+            self.epochs += 1
+            files.append(line)
+            row = json.loads(line)
+            if name not in self._events:
+                self._events[name] = EventLog(files.path, row["config"])
+            self._events[name].epoch(row)
+            self._progress.epoch(name, row["epoch"])
+            if row["done"]:
+                self._events.pop(name).close(complete=True)
+                files.drop_checkpoints()
+                self.open.discard(name)
+                self._progress.ended(name, Point.of(row))
+
+    def _failed(self, name: str, reason: str, storage: bool) -> None:
+        if storage:
+            raise StudyStopped(f"trial {name} could not write its checkpoint: {reason}")
+        self._folder.trial(name).error.write_text(reason + "\n", encoding="utf-8")
+        self._close_events(name)
+        self.open.discard(name)
+        self._progress.ended(name, None)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        name = trial.config["trial"]
+        self._close_events(name)
+        self._progress.running.discard(name)
+        self._deaths[name] += 1
+        if self._deaths[name] >= MOST_DEATHS:
+            reason = " ".join(str(trial.get_error()).split())[:300]
+            raise StudyStopped(f"the process of trial {name} died {MOST_DEATHS} times in the same epoch: {reason}")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._close_events(trial.config["trial"])
+        self._progress.running.discard(trial.config["trial"])
+
+    def _close_events(self, name: str) -> None:
+        if name in self._events:
+            self._events.pop(name).close(complete=False)
+
+
+@contextmanager
+def stopping_on_storage_errors() -> Iterator[None]:
+    """A full disk or a folder that cannot be written ends the study; what stands there stays readable."""
+    try:
+        yield
+    except OSError as error:
+        raise StudyStopped(f"the study folder cannot be written: {error.strerror or error} ({error.filename or 'result files'})") from None
+
+
+class Slots:
+    """How many trials to give out at a time: as many as the cluster can run, which may grow, and one to come next."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._counted = -math.inf
+        self._slots = 0.0
+
+    def __call__(self) -> float:
+        if time.monotonic() - self._counted > COUNT_SLOTS_SECONDS:
+            self._counted = time.monotonic()
+            self._slots = 1 + self._resources.slots(cluster_resources())
+        return min(self._slots, self._resources.max_concurrent or math.inf)
+
+
+def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
+    """Run until every trial has ended. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
+    deadline = None if resources.time_budget is None else time.monotonic() + resources.time_budget
+    log = StudyLog(folder, progress, deadline)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            StrategyTrial,
+            protocol=plan.protocol.model_dump(),
+            dataset=dataset,
+            trials=str(folder.trials.resolve()),
+            cpus=resources.cpus_per_trial,
+            gpus=resources.gpus_per_trial,
+        ),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )
+
+    def confirm() -> list[PlannedTrial]:
+        trials = confirmations(folder, plan)
+        progress.planned += len(trials)
+        return trials
+
+    while True:
+        epochs = log.epochs
+        search = OptunaTrials(folder, plan.search) if plan.search else None
+        source = TrialSource(folder, plan.fixed, search, confirm, Slots(resources))
+        with tune_settings():
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=source,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: trial.config["trial"],
+                    trial_dirname_creator=lambda trial: trial.config["trial"],
+                ),
+                run_config=tune.RunConfig(
+                    name=folder.trials.name,
+                    storage_path=str(folder.path.resolve()),
+                    callbacks=[log],
+                    failure_config=tune.FailureConfig(max_failures=-1),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    verbose=0,
+                ),
+            ).fit()
+        # Tune gives a trial up when its reused worker dies while it changes trials; such a trial is simply run again.
+        left = {name for name in log.open if not folder.trial(name).ended}
+        if not left:
+            return
+        if log.epochs == epochs:
+            raise StudyStopped(
+                f"Ray cannot run {len(left)} trials, {min(left)} among them; its own account is in /tmp/ray/session_latest/logs"
+            )
+
+
+@contextmanager
+def tune_settings() -> Iterator[None]:
+    """Tune without its own log files, snapshots and handling of Ctrl-C: the study folder is complete at every moment without them."""
+    settings = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        # With Tune's own limit, workers are started one after another. TrialSource limits what is pending.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(10**6),
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    os.environ.update(settings)
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

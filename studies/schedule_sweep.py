@@ -1,0 +1,93 @@
+"""Search for strategies with more accuracy for fewer nudged phases than the thesis's five, which run beside them on the same seeds."""
+
+import sys
+from dataclasses import dataclass
+
+from running.arguments import StudyArgs, given
+from running.plan import Plan, PlannedTrial, SearchPlan
+from running.study import main
+
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import DATASETS
+from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES
+from search_spaces import Limits, Space
+
+SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
+# A map of p_std × β: piecewise has no parameters that would be its own without being searched.
+GRID_FAMILIES = ("constant",)
+# One training image in so many is held out where the protocol holds out none.
+VALIDATION_SHARE = 6
+
+
+@dataclass(frozen=True)
+class Args(StudyArgs):
+    protocol: str | None = None
+    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that every strategy runs on; the protocol's own if not given."""
+    search: str = "tpe"
+    """thesis (its five strategies alone), random, quasi-random, tpe, nsga2, gp, or grid (the space's skew and β on a grid)."""
+    trials: int = 24
+    """Strategies to search, beside the thesis's five."""
+    space: str = "schedule"
+    """What is searched: schedule, schedule+nudge, schedule+nudge+relaxation or estimators."""
+    families: tuple[str, ...] = ()
+    """Schedule families to search; all if not given (grid: constant)."""
+    skew_range: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest mean of p_std to search."""
+    beta_range: tuple[float, float] | None = None
+    """Lowest and highest β to search, in a space with +nudge; a quarter of the protocol's β to four times it if not given."""
+    grid: tuple[int, int] = (5, 5)
+    """Points of the grid along skew and along β."""
+    confirm: int = 0
+    """After the search, run the strategies near the front on this many seeds that the search has not seen."""
+
+
+def plan(args: Args) -> Plan:
+    """What the arguments ask for; InvalidInput in one line where they make no sense."""
+    if args.dataset not in DATASETS:
+        raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}")
+    if args.search not in SEARCHES:
+        raise InvalidInput(f"--search {args.search!r}: must be one of {', '.join(SEARCHES)}")
+    if args.protocol is not None and args.protocol not in PROTOCOLS:
+        raise InvalidInput(f"--protocol {args.protocol!r}: must be one of {', '.join(PROTOCOLS)}")
+    if args.trials < 1:
+        raise InvalidInput(f"--trials {args.trials}: must be at least 1; --search thesis runs the thesis's five alone")
+    if args.confirm < 0:
+        raise InvalidInput(f"--confirm {args.confirm}: must be 0 or more")
+    if min(args.grid) < 1:
+        raise InvalidInput(f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each")
+    seeds = args.seeds or SEEDS[args.protocol or args.dataset]
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InvalidInput(f"--seeds {' '.join(map(str, seeds))}: must be different numbers from 0")
+    protocol = chosen_protocol(args)
+    limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)
+    space = Space.named(args.space, limits)
+    if args.beta_range is not None and not space.has_beta:
+        raise InvalidInput(f"--beta-range {args.beta_range[0]} {args.beta_range[1]}: space {args.space} has no β, take one with +nudge")
+    fixed = [PlannedTrial(name, name, "thesis", seeds, strategy) for name, strategy in STRATEGIES.items()]
+    if args.search == "grid":
+        for number, strategy in enumerate(space.grid(args.grid), start=1):
+            protocol.replace(**strategy)
+            fixed.append(PlannedTrial(f"search-{number:04d}", f"search-{number:04d}", "search", seeds, strategy))
+    searches = args.search not in ("thesis", "grid")
+    search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
+    fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + args.confirm))
+    return Plan(protocol, seeds, fixed, search, fresh)
+
+
+def chosen_protocol(args: Args) -> TrialConfig:
+    """The protocol with the options that were given. A search selects on held-out images: a share of them, if the protocol has none."""
+    protocol = PROTOCOLS[args.protocol or args.dataset]
+    overrides = {"dataset": args.dataset, **given(args.options)}
+    if args.search != "thesis" and protocol.validation == 0 and "validation" not in overrides:
+        images = min(DATASETS[args.dataset].train, overrides.get("train_samples", protocol.train_samples) or DATASETS[args.dataset].train)
+        overrides["validation"] = images // VALIDATION_SHARE
+    protocol = protocol.replace(**overrides)
+    if args.search != "thesis" and protocol.validation == 0:
+        raise InvalidInput("--validation 0: a search selects on images held out for validation, there must be some")
+    return protocol
+
+
+if __name__ == "__main__":
+    sys.exit(main("schedule_sweep", Args, plan))
