@@ -38,11 +38,9 @@ ProtocolOptions: Final = _protocol_options()
 
 
 @dataclass(frozen=True)
-class StudyArgs:
-    """The arguments that every study has; a study's own dataclass inherits them and adds what it varies."""
+class FolderArgs:
+    """The arguments that every study has: where data and results are, and what it runs on."""
 
-    dataset: str = "digits"
-    """digits, mnist, fashion-mnist or cifar10."""
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
     out: Path | None = None
@@ -52,6 +50,14 @@ class StudyArgs:
     repeat: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Take the arguments of an earlier study from its study.json; those given here count more."""
     resources: Annotated[Resources, tyro.conf.arg(name="")] = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class StudyArgs(FolderArgs):
+    """Beside them, those of a study that takes any dataset and protocol; its own dataclass inherits them and adds what it varies."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist or cifar10."""
     options: Annotated[ProtocolOptions, tyro.conf.arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
 
 
@@ -60,7 +66,7 @@ def given(options: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None}
 
 
-A = TypeVar("A", bound=StudyArgs)
+A = TypeVar("A", bound=FolderArgs)
 
 
 def parse(arguments: type[A], argv: Sequence[str] | None, default: A | None = None) -> A:
@@ -100,6 +106,6 @@ def stored(arguments: type[A], file: Path, option: str, given: Path, kind: str) 
         raise InvalidInput(f"{option} {given}: study.json is damaged (arguments: {one_line(error)})") from None
 
 
-def as_json(arguments: StudyArgs) -> dict[str, Any]:
+def as_json(arguments: FolderArgs) -> dict[str, Any]:
     """Arguments as study.json holds them."""
     return TypeAdapter(type(arguments)).dump_python(arguments, mode="json")

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset, DatasetError, load, split
-from running.arguments import StudyArgs, as_json, parse, stored
+from running.arguments import FolderArgs, as_json, parse, stored
 from running.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
 from running.front import Point
 from running.plan import Plan
@@ -19,11 +20,27 @@ CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
 COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
 
-A = TypeVar("A", bound=StudyArgs)
+A = TypeVar("A", bound=FolderArgs)
 
 
-def main(kind: str, arguments: type[A], make_plan: Callable[[A], Plan], argv: Sequence[str] | None = None) -> int:
-    """Run or continue a study; the process's exit code. `kind` is the name of its script, `make_plan` turns arguments into work."""
+def write_sweep_report(folder: Path) -> None:
+    """Tables, figures and page of a study that looks for the front."""
+    from analysis.report import write_report
+
+    write_report(folder)
+
+
+def main(
+    kind: str,
+    arguments: type[A],
+    make_plan: Callable[[A], Plan],
+    argv: Sequence[str] | None = None,
+    write_report: Callable[[Path], None] = write_sweep_report,
+) -> int:
+    """Run or continue a study; the process's exit code. `kind` is the name of its script, `make_plan` turns arguments into work.
+
+    `write_report` makes the outputs from the study's folder when all trials have ended.
+    """
     try:
         args = read_arguments(kind, arguments, argv)
         plan = make_plan(args)
@@ -33,7 +50,7 @@ def main(kind: str, arguments: type[A], make_plan: Callable[[A], Plan], argv: Se
         print(f"error: {error}", file=sys.stderr)
         return INVALID
     try:
-        return run(folder, plan, dataset, args.resources)
+        return run(folder, plan, dataset, args.resources, write_report)
     finally:
         folder.close()
 
@@ -54,7 +71,7 @@ def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) ->
     return args
 
 
-def _check_changes(args: StudyArgs, earlier: StudyArgs) -> None:
+def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
     for option in fields(args):
         new, old = getattr(args, option.name), getattr(earlier, option.name)
         name = f"--{option.name.replace('_', '-')}"
@@ -66,20 +83,21 @@ def _check_changes(args: StudyArgs, earlier: StudyArgs) -> None:
             raise InvalidInput(f"{name} {new}: must be at least {old}, as the study was begun")
 
 
-def prepare(kind: str, args: StudyArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
+def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
     """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
     path = args.resume or args.out or default_path(kind)
     if args.resume is None:
         check_vacant(path)
-    dataset = load(args.dataset, args.data_dir)
-    split(dataset, plan.protocol.validation, plan.protocol.train_samples)
+    protocol = plan.protocol
+    dataset = load(protocol.dataset, args.data_dir)
+    split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples)
     description = {
         "kind": kind,
         "arguments": as_json(replace(args, resume=None, repeat=None)),
-        "protocol": plan.protocol.model_dump(mode="json"),
+        "protocol": protocol.model_dump(mode="json"),
         "seeds": list(plan.seeds),
         "trials_planned": plan.trials,
-        "dataset": {"name": args.dataset, "checksum": dataset.checksum},
+        "dataset": {"name": protocol.dataset, "checksum": dataset.checksum},
         "versions": versions(),
         "git": git_state(),
         "machine": machine(),
@@ -90,7 +108,7 @@ def prepare(kind: str, args: StudyArgs, plan: Plan) -> tuple[StudyFolder, Datase
     folder = StudyFolder.open(path, kind)
     try:
         if folder.description["dataset"] != description["dataset"]:
-            raise InvalidInput(f"--resume {path}: was begun with other {args.dataset} data; give the same files with --data-dir")
+            raise InvalidInput(f"--resume {path}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
         if folder.description["protocol"] != description["protocol"]:
             raise InvalidInput(f"--resume {path}: study.json is damaged (protocol does not follow from arguments)")
         folder.write(**description)
@@ -100,7 +118,7 @@ def prepare(kind: str, args: StudyArgs, plan: Plan) -> tuple[StudyFolder, Datase
     return folder, dataset
 
 
-def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources) -> int:
+def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     # Only now: Ray and Optuna take seconds to import.
     from running import tuning
@@ -110,9 +128,7 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources)
         last = files.last()
         if last and last.get("done"):
             progress.found(Point.of(last))
-    print(
-        f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs, each on seeds {' '.join(map(str, plan.seeds))}", flush=True
-    )
+    print(f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
     resume = f"{sys.executable and 'python'} {sys.argv[0]} --resume {folder.path}"
     try:
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
@@ -134,7 +150,5 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources)
         print(f"Stopped. Continue with: {resume}", flush=True)
         return INTERRUPTED
     progress.finish()
-    from analysis.report import write_report
-
     write_report(folder.path)
     return STOPPED if progress.failed else COMPLETE
