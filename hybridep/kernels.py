@@ -12,6 +12,9 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+# cuDNN convolutions would use TF32 unasked: ten bits of a state are too few for the difference of two equilibria.
+torch.backends.cudnn.allow_tf32 = False
+
 _blas_limits: list[threadpool_limits] = []
 
 
