@@ -17,8 +17,8 @@ CAUSES = {
 }
 FEW = 8  # strategies below which a rank correlation says nothing
 ENOUGH_TO_FIT = 20  # strategies below which importances say nothing
-MOST_TO_FIT = 2000
-TREES = 100
+MOST_TO_FIT = 1000
+TREES = 60
 BINS = 10
 
 

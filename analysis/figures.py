@@ -53,6 +53,7 @@ def draw_all(answer: Answer, folder: Path) -> list[Path]:
                     continue
                 dates = {"CreationDate": None, "ModDate": None} if suffix == "pdf" else None
                 figure.savefig(path, metadata=dates)
+                figure.set_layout_engine("none")  # laid out once for both files
                 written.append(path)
     return written
 

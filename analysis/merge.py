@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.read import Study, csv_value, read_study, report_order
+from analysis.read import Study, read_study, report_order
+from analysis.results import csv_value
 from analysis.vocabulary import SCHEDULE_FIELDS, SEARCHED_FIELDS
 from hybridep.config import InvalidInput
 

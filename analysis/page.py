@@ -17,7 +17,7 @@ import plotly
 from analysis.answer import HEADROOM, Answer
 from analysis.findings import findings
 from analysis.payload import MOST_CURVES, embedded, payload, thinning
-from analysis.read import csv_value
+from analysis.results import csv_value
 from analysis.tables import main_strategies, shown_dominance, shown_strategies
 from analysis.vocabulary import SCHEDULE_FIELDS
 from analysis.words import count, joined, percent
@@ -136,7 +136,8 @@ def _dominance(answer: Answer) -> str:
 
 
 def _others(answer: Answer) -> str:
-    names = [name for name in embedded(answer) if name not in main_strategies(answer)][:MOST_CURVES]
+    main = set(main_strategies(answer))
+    names = [name for name in embedded(answer) if name not in main][:MOST_CURVES]
     if not names:
         return ""
     table = shown_strategies(answer, names).drop(columns="Front")

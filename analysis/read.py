@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.results import Trial, make_trial, read_records
+from analysis.results import Trial, csv_value, make_trial, read_records
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, SEARCHED_FIELDS, THESIS, TOTAL_COLUMNS
 from hybridep.config import InvalidInput
 
@@ -100,13 +100,6 @@ def report_order(trials: pd.DataFrame) -> pd.Index:
     return trials[["seed"]].assign(rank=[ranks[pair] for pair in pairs]).sort_values(["rank", "seed"], kind="stable").index
 
 
-def csv_value(value: Any) -> str | int | float | bool | None:
-    """A configuration value as it stands in a table: sequences as `784-256-10`, knots as `0:1-0.5:0.2`."""
-    if isinstance(value, (list, tuple)):
-        return "-".join(":".join(map(str, item)) if isinstance(item, (list, tuple)) else str(item) for item in value)
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
-
-
 def some(names: Sequence[str], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     unique = list(dict.fromkeys(names))
@@ -136,6 +129,7 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _ray_trials(folder: Path, header: Mapping[str, Any], findings: _Findings) -> Iterable[Trial]:
     """Trials in the order of their folders' names. Only one trial's lines are held at a time."""
+    header = {**header, "protocol": {name: csv_value(value) for name, value in (header.get("protocol") or {}).items()}}
     for entry in sorted((entry for entry in os.scandir(folder) if entry.is_dir()), key=lambda entry: entry.name):
         failed = os.path.exists(os.path.join(entry.path, "error.txt"))
         try:
@@ -162,7 +156,7 @@ def _tables(trials: list[Trial], header: Mapping[str, Any]) -> tuple[pd.DataFram
     seconds = np.add.reduceat(np.nan_to_num(columns["epoch_seconds"]), ends - lengths + 1)
 
     fields = dict.fromkeys(name for trial in trials for name in trial.config)
-    config = pd.DataFrame({name: [csv_value(trial.config.get(name)) for trial in trials] for name in fields})
+    config = pd.DataFrame({name: [trial.config.get(name) for trial in trials] for name in fields})
     config = config.loc[config.index.repeat([len(trial.seeds) for trial in trials])].reset_index(drop=True)
     rows = keys.assign(
         **{name: config[name] for name in fields},

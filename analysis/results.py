@@ -64,7 +64,7 @@ def _record_after_tear(line: bytes) -> Record | None:
 
 
 def make_trial(records: list[Record], header: Mapping[str, Any], folder: str, failed: bool) -> Trial:
-    """A trial from its records and the study's header, which holds what all trials have in common.
+    """A trial from its records and the study's header, whose protocol (ready for a table) holds what all trials have in common.
 
     `folder` names the trial where the records do not. Raises ValueError, TypeError or KeyError where records do not fit together.
     """
@@ -73,24 +73,31 @@ def make_trial(records: list[Record], header: Mapping[str, Any], folder: str, fa
     strategy = str(own.pop("strategy", folder))
     origin = str(own.pop("origin", None) or ("thesis" if strategy in THESIS else "search"))
     seeds = tuple(int(seed) for seed in own.pop("seeds", None) or header.get("seeds") or range(_seeds_recorded(last)))
-    protocol = dict(header.get("protocol") or {})
-    config = {**protocol, **{name: value for name, value in own.items() if name in protocol or not protocol}}
+    protocol = header.get("protocol") or {}
+    config = {**protocol, **{name: csv_value(value) for name, value in own.items() if name in protocol or not protocol}}
     config.pop("seed", None)
-    columns = {column: _column(records, column, len(seeds)) for column in EPOCH_COLUMNS}
-    return Trial(str(last.get("trial_id", folder)), strategy, origin, seeds, config, columns, failed or last.get("done") is True)
+    stopped = failed or last.get("done") is True
+    return Trial(str(last.get("trial_id", folder)), strategy, origin, seeds, config, _columns(records, len(seeds)), stopped)
+
+
+def csv_value(value: Any) -> str | int | float | bool | None:
+    """A configuration value as it stands in a table: sequences as `784-256-10`, knots as `0:1-0.5:0.2`."""
+    if isinstance(value, (list, tuple)):
+        return "-".join(":".join(map(str, item)) if isinstance(item, (list, tuple)) else str(item) for item in value)
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _seeds_recorded(record: Record) -> int:
     return next((len(value) for name, value in record.items() if name.endswith("_by_seed")), 1)
 
 
-def _column(records: list[Record], column: str, seeds: int) -> np.ndarray:
-    """Values [seeds, epochs] as floats, NaN where a record does not have them."""
-    name = f"{column}_by_seed"
-    if column in SHARED_COLUMNS or (seeds == 1 and name not in records[-1]):
-        return np.tile(np.array([record.get(column) for record in records], dtype=float), (seeds, 1))
-    nothing = [None] * seeds  # also where only a mean is there: it is no seed's value
-    values = np.array([record.get(name, nothing) for record in records], dtype=float).T
-    if values.shape != (seeds, len(records)):
-        raise ValueError(f"{name} holds {values.shape[0]} values, there are {seeds} seeds")
-    return values
+def _columns(records: list[Record], seeds: int) -> dict[str, np.ndarray]:
+    """The epoch columns [seeds, epochs] as floats, NaN where records do not have them. A mean over seeds stands for no seed."""
+    by_seed = [name for name in EPOCH_COLUMNS if name not in SHARED_COLUMNS and f"{name}_by_seed" in records[-1]]
+    shared = [name for name in EPOCH_COLUMNS if name in SHARED_COLUMNS or (seeds == 1 and name not in by_seed)]
+    keys, nothing = [f"{name}_by_seed" for name in by_seed], [None] * seeds
+    own = np.array([[record.get(key, nothing) for key in keys] for record in records], dtype=float).reshape(len(records), len(keys), seeds)
+    common = np.array([[record.get(name) for name in shared] for record in records], dtype=float)
+    columns = {name: np.full((seeds, len(records)), np.nan) for name in EPOCH_COLUMNS}
+    columns |= {name: np.tile(common[:, place], (seeds, 1)) for place, name in enumerate(shared)}
+    return columns | {name: own[:, place].T for place, name in enumerate(by_seed)}
