@@ -70,6 +70,7 @@ def make_trial(records: list[Record], header: Mapping[str, Any], folder: str, fa
     """
     last = records[-1]
     own = dict(last.get("config") or {})
+    own.pop("trial", None)
     strategy = str(own.pop("strategy", folder))
     origin = str(own.pop("origin", None) or ("thesis" if strategy in THESIS else "search"))
     seeds = tuple(int(seed) for seed in own.pop("seeds", None) or header.get("seeds") or range(_seeds_recorded(last)))

@@ -103,7 +103,10 @@ def records(
             if name not in SHARED:
                 line[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
                 line[f"{name}_by_seed"] = values
-        line |= {"trial_id": trial_id, "config": {"strategy": strategy, "origin": origin, "seeds": list(seeds), **overrides}}
+        line |= {
+            "trial_id": trial_id,
+            "config": {"trial": trial_id, "strategy": strategy, "origin": origin, "seeds": list(seeds), **overrides},
+        }
         lines.append(line | {"time_total_s": 1.5 * (epoch + 1), "timestamp": 1700000000 + epoch, "training_iteration": epoch + 1})
     return lines
 
