@@ -113,7 +113,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 def as_latex(table: pd.DataFrame) -> str:
     """A booktabs tabular, numbers to the right."""
     columns = "".join("r" if _numeric(table[name]) else "l" for name in table.columns)
-    lines = [" & ".join(_tex(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
+    lines = [" & ".join(latex_text(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
@@ -132,10 +132,11 @@ def as_text(table: pd.DataFrame) -> str:
 
 def _numeric(column: pd.Series) -> bool:
     """Whether a column of text holds numbers (and dashes) only."""
-    return bool(len(column)) and all(cell[:1] in "0123456789+−–<>-" for cell in column.astype(str) if cell)
+    return bool(len(column)) and all(cell[:1] in "0123456789+−–—<>-" for cell in column.astype(str) if cell)
 
 
-def _tex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX source."""
     for plain, tex in (
         ("\\", r"\textbackslash{}"),
         ("%", r"\%"),
@@ -146,6 +147,6 @@ def _tex(text: str) -> str:
         ("β", r"$\beta$"),
     ):
         text = text.replace(plain, tex)
-    for plain, tex in (("−", "$-$"), ("–", "--"), ("●", r"$\bullet$"), ("<", "$<$"), (">", "$>$")):
+    for plain, tex in (("−", "$-$"), ("–", "--"), ("—", "---"), ("●", r"$\bullet$"), ("<", "$<$"), (">", "$>$")):
         text = text.replace(plain, tex)
     return text
