@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import platform
 import time
 import traceback
@@ -96,7 +97,10 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
     if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
         return None
-    state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        return None
     return state if isinstance(state, dict) else None
 
 
@@ -107,7 +111,7 @@ class StrategyTrial(Trainable):
     repeat an epoch after a crash but never miss the row of one; at most the newest epoch is repeated.
     """
 
-    def setup(  # type: ignore[override] (tune.with_parameters adds the arguments)
+    def setup(  # type: ignore[override]  # tune.with_parameters adds them
         self, config: dict[str, Any], *, protocol: dict[str, Any], dataset: Dataset, trials: str, cpus: float, gpus: float
     ) -> None:
         """`protocol` has TrialConfig's fields; `trials` is the folder of the trials' folders; `cpus` and `gpus` are this trial's share."""

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
@@ -27,7 +26,8 @@ def _protocol_options() -> type:
     for name, info in TrialConfig.model_fields.items():
         if name in NOT_PROTOCOL:
             continue
-        kind = info.annotation if NoneType in get_args(info.annotation) else info.annotation | None
+        kind: Any = info.annotation
+        kind = kind | None
         about = tyro.conf.arg(help=info.description, help_behavior_hint="(default: the protocol's)")
         options.append((name, Annotated[kind, about], field(default=None)))
     return make_dataclass("Protocol", options, frozen=True)
@@ -108,4 +108,5 @@ def stored(arguments: type[A], file: Path, option: str, given: Path, kind: str) 
 
 def as_json(arguments: FolderArgs) -> dict[str, Any]:
     """Arguments as study.json holds them."""
-    return TypeAdapter(type(arguments)).dump_python(arguments, mode="json")
+    content: dict[str, Any] = TypeAdapter(type(arguments)).dump_python(arguments, mode="json")
+    return content

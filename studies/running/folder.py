@@ -151,7 +151,7 @@ def check_vacant(path: Path) -> None:
 def read_description(file: Path, option: str, given: Path) -> dict[str, Any]:
     """The content of a study.json; InvalidInput that names `option` and what was `given` where it is not one that can be continued."""
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidInput(f"{option} {given}: is not a study (no study.json in it)") from None
     except OSError as error:

@@ -64,6 +64,11 @@ class Progress:
         else:
             print(line, flush=True)
 
+    def note(self, message: str) -> None:
+        """Print a message of its own."""
+        end = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self._terminal else ""
+        print(end + message, flush=True)
+
     def line(self) -> str:
         failed = f" ({self.failed} failed)" if self.failed else ""
         left = self._seconds_left()

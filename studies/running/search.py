@@ -7,16 +7,18 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.searcher import Searcher
 
@@ -27,14 +29,47 @@ from running.plan import PlannedTrial, SearchPlan
 STUDY: Final = "hybridep"
 OBJECTIVES: Final = {"val_acc": "max", "nudged_phases": "min"}
 
-# By the name that --search takes; each from a seed and the number of trials that it is to search.
-SAMPLERS: Final[Mapping[str, Callable[[int, int], BaseSampler]]] = {
-    "random": lambda seed, trials: RandomSampler(seed=seed),
-    "quasi-random": lambda seed, trials: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
+
+class KeyedRandomSampler(BaseSampler):
+    """Draws each value from the seed, the trial's number and the parameter's name alone: a search that was stopped goes on unchanged."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        key = derived_seed(self._seed, trial.number, *param_name.encode())
+        return RandomSampler(seed=key).sample_independent(study, trial, param_name, param_distribution)
+
+
+def derived_seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a sampler is made from. `seed` is the study's own; `fresh_seed` differs each time that the study is continued."""
+
+    seed: int
+    fresh_seed: int
+    trials: int
+
+
+# By the name that --search takes.
+SAMPLERS: Final[Mapping[str, Callable[[Start], BaseSampler]]] = {
+    "random": lambda start: KeyedRandomSampler(start.seed),
+    "quasi-random": lambda start: QMCSampler(
+        scramble=True, seed=start.seed, independent_sampler=KeyedRandomSampler(start.seed), warn_independent_sampling=False
+    ),
     # group: families have parameters of their own; constant_liar: trials that run at the same time keep apart.
-    "tpe": lambda seed, trials: TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed),
-    "nsga2": lambda seed, trials: NSGAIISampler(population_size=max(4, min(50, trials // 4)), seed=seed),
-    "gp": lambda seed, trials: GPSampler(seed=seed, warn_independent_sampling=False),
+    "tpe": lambda start: TPESampler(multivariate=True, group=True, constant_liar=True, seed=start.fresh_seed),
+    "nsga2": lambda start: NSGAIISampler(population_size=max(4, min(50, start.trials // 4)), seed=start.fresh_seed),
+    "gp": lambda start: GPSampler(seed=start.fresh_seed, warn_independent_sampling=False),
 }
 
 
@@ -63,7 +98,7 @@ class TrialSource(Searcher):
         self._live: set[str] = set()
         self._one_ended = False
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] (FINISHED is a string)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         if len(self._live) >= self._most():
             return None
         if self._one_ended and self._live:
@@ -113,9 +148,9 @@ class OptunaTrials(OptunaSearch):
         earlier = sum(storage.get_n_trials(study._study_id) for study in storage.get_all_studies())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            # A sampler that starts again must not repeat its numbers.
-            seed = int(np.random.SeedSequence([*plan.seeds, earlier]).generate_state(1)[0])
-            sampler = SAMPLERS[plan.sampler](seed, plan.trials)
+            # A sampler that learns and starts again must not repeat its numbers.
+            start = Start(derived_seed(*plan.seeds), derived_seed(*plan.seeds, earlier), plan.trials)
+            sampler = SAMPLERS[plan.sampler](start)
         super().__init__(plan.space, list(OBJECTIVES), list(OBJECTIVES.values()), sampler=sampler, study_name=STUDY, storage=storage)
         assert self._ot_study is not None
         self._study = self._ot_study
@@ -148,7 +183,7 @@ class OptunaTrials(OptunaSearch):
                     self._again.append(handle)
                 else:
                     self._tell(handle, self._folder.trial(name).last() or {})
-            elif old.state == TrialState.FAIL and name not in retried and not self._folder.trial(name).ended:
+            elif old.state == TrialState.FAIL and name is not None and name not in retried and not self._folder.trial(name).ended:
                 self._study.enqueue_trial(old.params, user_attrs={"trial": name})
         return frozenset(self._fixed)
 

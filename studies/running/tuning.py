@@ -136,6 +136,7 @@ class StudyLog(tune.Callback):
         self._close_events(name)
         self._progress.running.discard(name)
         self._deaths[name] += 1
+        self._progress.note(f"The process of trial {name} died; the trial goes on from its last checkpoint.")
         if self._deaths[name] >= MOST_DEATHS:
             reason = " ".join(str(trial.get_error()).split())[:300]
             raise StudyStopped(f"the process of trial {name} died {MOST_DEATHS} times in the same epoch: {reason}")
