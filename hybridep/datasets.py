@@ -15,6 +15,7 @@ import pickle
 import socket
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -58,6 +59,9 @@ DATASETS: Final[dict[str, DatasetInfo]] = {
         DatasetInfo("cifar10", (3, 32, 32), 10, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     )
 }
+
+
+OWN: Final = ".npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +225,15 @@ def load(name: str, data_dir: Path | None = None, download: bool = True) -> Data
     where Debian installs Fashion-MNIST. Missing files are downloaded by torchvision if it can and `download` allows it, into `data_dir`,
     $HYBRIDEP_DATA or ~/.cache/hybridep, the first that is given. Files in the official formats may hold any number of images.
 
+    A name that ends in .npz is a user's own dataset, a file with the arrays train_images, train_labels, test_images and test_labels:
+    images uint8 [N, C, H, W] or [N, H, W], labels integers [N] from 0. It joins `DATASETS` under that name.
+
     DatasetError for an unknown name, files that cannot be had, and damaged files.
     """
+    if name.endswith(OWN):
+        return _read_own(name)
     if name not in DATASETS:
-        raise DatasetError(f"dataset {name!r}: must be one of {', '.join(DATASETS)}")
+        raise DatasetError(f"dataset {name!r}: must be one of {', '.join(DATASETS)}, or an .npz file of your own")
     if name == "digits":
         return Dataset.from_arrays(DATASETS[name], *_read_digits())
     if data_dir is not None:
@@ -239,6 +248,42 @@ def load(name: str, data_dir: Path | None = None, download: bool = True) -> Data
         raise DatasetError(_missing(name, data_dir, "nothing was downloaded"))
     arrays = _read_cifar(place, DATASETS[name]) if name == "cifar10" else _read_idx_folder(place, DATASETS[name])
     return Dataset.from_arrays(DATASETS[name], *arrays)
+
+
+def register(info: DatasetInfo) -> None:
+    """Make a dataset known by its name, so that configurations on it can be checked; one that is known stays as it is."""
+    DATASETS.setdefault(info.name, info)
+
+
+def _read_own(name: str) -> Dataset:
+    keys = ("train_images", "train_labels", "test_images", "test_labels")
+    try:
+        with open(os.path.expanduser(name), "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = [file[key] for key in keys]
+    except FileNotFoundError:
+        raise DatasetError(f"dataset {name}: no such file") from None
+    except KeyError as error:
+        raise DatasetError(f"dataset {name}: has no array {error.args[0].split()[0]}; must have {', '.join(keys)}") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DatasetError(f"dataset {name}: is not a readable .npz file of plain arrays ({_reason(error)})") from None
+    train, train_labels, test, test_labels = arrays
+    if train.ndim == 3 and test.ndim == 3:
+        train, test = train[:, None], test[:, None]
+    if train.ndim != 4 or train.dtype != np.uint8 or not train.size:
+        raise DatasetError(f"dataset {name}: train_images are {train.dtype} {_by(train.shape)}, must be uint8 [N, C, H, W] or [N, H, W]")
+    if not np.issubdtype(train_labels.dtype, np.integer) or not train_labels.size or train_labels.max() < 1:
+        raise DatasetError(f"dataset {name}: train_labels must be integers from 0 and name at least two classes")
+    pixels = train.astype(np.float64) / 255
+    mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
+    if not std.all():
+        raise DatasetError(f"dataset {name}: a channel of train_images is the same everywhere")
+    info = DatasetInfo(
+        name, (train.shape[1], train.shape[2], train.shape[3]), int(train_labels.max()) + 1, len(train), len(test),
+        tuple(mean.tolist()), tuple(std.tolist()),
+    )  # fmt: skip
+    dataset = Dataset.from_arrays(info, train, train_labels, test, test_labels)
+    register(dataset.info)
+    return dataset
 
 
 def _environment_root() -> Path | None:

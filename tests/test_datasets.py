@@ -754,3 +754,54 @@ def test_splits_follow_what_was_loaded(official_files):
     splits = split(dataset, validation=10)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (20, 10, 7)
     assert "must be 1 to 30" in complaint(lambda: split(dataset, train_samples=31))
+
+
+# A dataset of the user's own
+
+
+def _own_arrays(count: int = 12) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    images = {f"{part}_images": draw.integers(0, 256, (count, 5, 4), dtype=np.uint8) for part in ("train", "test")}
+    return {**images, **{f"{part}_labels": np.arange(count) % 3 for part in ("train", "test")}}
+
+
+def test_an_npz_file_is_a_dataset_that_configurations_know_by_its_name(tmp_path: Path) -> None:
+    from hybridep.config import TrialConfig
+
+    arrays = _own_arrays()
+    name = str(tmp_path / "own.npz")
+    np.savez_compressed(name, **arrays)
+    dataset = datasets.load(name)
+    assert dataset.info.shape == (1, 5, 4)
+    assert dataset.info.classes == 3
+    np.testing.assert_array_equal(dataset.train_images[:, 0], arrays["train_images"])
+    pixels = arrays["train_images"] / 255
+    assert dataset.info.mean == pytest.approx((pixels.mean(),))
+    assert dataset.info.std == pytest.approx((pixels.std(),))
+    assert TrialConfig(dataset=name, sizes=(20, 6, 3)).layer_shapes()[0] == (20,)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"test_labels": None}, "has no array test_labels"),
+        ({"train_images": np.zeros((12, 5, 4))}, "must be uint8"),
+        ({"train_images": np.zeros((12, 5, 4), np.uint8)}, "the same everywhere"),
+        ({"train_labels": np.zeros(12, int)}, "at least two classes"),
+        ({"test_labels": np.full(12, 7)}, "must be 0 to 2"),
+        ({"train_labels": np.array([None] * 12)}, "plain arrays"),
+    ],
+)
+def test_an_npz_file_that_is_no_dataset_is_told_in_one_line(tmp_path: Path, change: dict[str, np.ndarray | None], told: str) -> None:
+    arrays = {name: array for name, array in (_own_arrays() | change).items() if array is not None}
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(datasets.DatasetError, match=told) as error:
+        datasets.load(str(tmp_path / "own.npz"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"text"])
+def test_a_damaged_npz_file_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(datasets.DatasetError, match=r"not a readable \.npz"):
+        datasets.load(str(tmp_path / "own.npz"))
