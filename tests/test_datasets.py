@@ -1,4 +1,4 @@
-"""Datasets: what is read from official files in every form they come in, how damage and absence are told, and how training data is split."""
+"""Datasets: what is read from official files in every form, how damage and absence are told, and how training data is split."""
 
 import gzip
 import hashlib
@@ -538,7 +538,7 @@ def test_a_file_that_may_not_be_read_is_named(official_files, monkeypatch):
 
 
 def test_an_unknown_dataset_is_refused_with_the_known_ones():
-    assert complaint(lambda: load("svhn")) == "dataset 'svhn': must be one of digits, mnist, fashion-mnist, cifar10"
+    assert complaint(lambda: load("svhn")) == "dataset 'svhn': must be one of digits, mnist, fashion-mnist, cifar10, or an .npz file of your own"
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
