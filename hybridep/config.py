@@ -94,9 +94,9 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _tuples(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _tuples(cls, values: Any) -> Any:
         """One learning rate may be given as a plain number."""
-        if isinstance(values.get("learning_rates"), (int, float)):
+        if isinstance(values, dict) and isinstance(values.get("learning_rates"), (int, float)):
             return {**values, "learning_rates": (values["learning_rates"],)}
         return values
 
@@ -134,7 +134,8 @@ class TrialConfig(BaseModel):
         shapes = self.layer_shapes()
         layers = len(shapes) - 1
         if len(self.learning_rates) not in (1, layers):
-            raise ValueError(f"learning_rates has {len(self.learning_rates)} entries, must have 1 or {layers}, one per layer")
+            rates = _dashed(self.learning_rates)
+            raise ValueError(f"learning_rates {rates} has {len(self.learning_rates)} entries, must have 1 or {layers}, one per layer")
         if self.sizes[-1] != info.classes:
             raise ValueError(f"sizes {_dashed(self.sizes)} ends in {self.sizes[-1]}, but {self.dataset} has {info.classes} classes")
         if self.relaxation == "fixed" and self.tolerance is not None:
@@ -153,8 +154,11 @@ class TrialConfig(BaseModel):
         ValueError names a layer that does not fit.
         """
         info = DATASETS[self.dataset]
-        if any(size < 1 for size in (*self.sizes, *self.channels)) or not self.sizes:
-            raise ValueError(f"sizes {_dashed(self.sizes)} and channels {_dashed(self.channels)} must be 1 or more units each")
+        if not self.sizes:
+            raise ValueError("sizes () must name the output at least")
+        for name, counts in (("sizes", self.sizes), ("channels", self.channels)):
+            if any(count < 1 for count in counts):
+                raise ValueError(f"{name} {_dashed(counts)} must be 1 or more each")
         if self.network == "mlp":
             pixels = prod(info.shape)
             if self.channels:
