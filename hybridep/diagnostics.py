@@ -182,6 +182,18 @@ def mixture(p: float, cheap: Sequence[Tensor], accurate: Sequence[Tensor]) -> Gr
     return [p * one + (1 - p) * other for one, other in zip(cheap, accurate, strict=True)]
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """Agreement of an estimator with a reference: all parameters together, and for each layer, input side first.
+
+    `unconverged` is the fraction of its nudged phases that the relaxation policy did not bring to its tolerance.
+    """
+
+    whole: Agreement
+    layers: list[Agreement]
+    unconverged: float
+
+
 def alignment(
     network: LayeredNetwork,
     relaxation: Relaxation,
@@ -191,18 +203,21 @@ def alignment(
     target: Tensor,
     free: Equilibrium,
     reference: Sequence[Tensor],
-) -> list[Agreement]:
-    """How well an estimator agrees with a reference on a batch: all parameters together, then layer by layer.
+) -> Alignment:
+    """How well an estimator agrees with a reference on a batch, its nudged phases starting from `free`.
 
-    The nudged phases start from `free`. Where the sign of β is drawn, the mean over the signs: what one minibatch can expect.
+    Where the sign of β is drawn, the mean over the signs: what one minibatch can expect.
     """
     drive = network.input_drive(x)
-    updates = [estimate(network, relaxation, estimator, sign * beta, x, drive, free, target)[0] for sign in estimator.signs]
-    found = [[agreement(update, reference), *layer_agreements(update, reference)] for update in updates]
-    return [
-        Agreement(float(np.mean([one.cosine for one in signs])), float(np.mean([one.relative_error for one in signs])))
-        for signs in zip(*found, strict=True)
-    ]
+    updates = [estimate(network, relaxation, estimator, sign * beta, x, drive, free, target) for sign in estimator.signs]
+    whole = _mean([agreement(gradient, reference) for gradient, _ in updates])
+    layers = zip(*(layer_agreements(gradient, reference) for gradient, _ in updates), strict=True)
+    converged = torch.cat([nudged.converged for _, nudged in updates])
+    return Alignment(whole, [_mean(layer) for layer in layers], float((~converged).double().mean()))
+
+
+def _mean(found: Sequence[Agreement]) -> Agreement:
+    return Agreement(sum(one.cosine for one in found) / len(found), sum(one.relative_error for one in found) / len(found))
 
 
 # Bias

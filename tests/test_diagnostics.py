@@ -14,7 +14,6 @@ from hybridep.config import TrialConfig
 from hybridep.datasets import load
 from hybridep.diagnostics import (
     TO_REST,
-    Agreement,
     Biases,
     agreement,
     alignment,
@@ -30,6 +29,7 @@ from hybridep.diagnostics import (
 from hybridep.estimators import ESTIMATORS
 from hybridep.images import Images
 from hybridep.networks import LayeredNetwork, make_network
+from hybridep.relaxation import Adaptive
 from hybridep.streams import stream
 from hybridep.trainer import Trainer
 
@@ -243,14 +243,22 @@ def test_centered_aligns_better_than_standard_with_the_reference() -> None:
     _, free = free_phase(network, TO_REST, x)
     reference = settled_bptt(network, x, target, state, tolerance=1e-12).gradient
     found = {name: alignment(network, TO_REST, ESTIMATORS[name], 0.2, x, target, free, reference) for name in ESTIMATORS}
-    assert len(found["standard"]) == 1 + network.layers
-    assert 0.9 < found["standard"][0].cosine < found["centered"][0].cosine <= 1
-    assert found["fourth_order"][0].relative_error < found["centered"][0].relative_error < found["standard"][0].relative_error
-    one_sided = [found[name] for name in ("standard", "negative")]
-    for mean, *sides in zip(found["random_sign"], *one_sided, strict=True):
-        assert mean == Agreement(
-            *(pytest.approx(np.mean(values)) for values in zip(*((s.cosine, s.relative_error) for s in sides), strict=True))
-        )
+    assert len(found["standard"].layers) == network.layers
+    assert 0.9 < found["standard"].whole.cosine < found["centered"].whole.cosine <= 1
+    assert found["fourth_order"].whole.relative_error < found["centered"].whole.relative_error < found["standard"].whole.relative_error
+    drawn, positive, negative = (found[name] for name in ("random_sign", "standard", "negative"))
+    for mean, *sides in zip(*([each.whole, *each.layers] for each in (drawn, positive, negative)), strict=True):
+        assert mean.cosine == pytest.approx(np.mean([side.cosine for side in sides]))
+        assert mean.relative_error == pytest.approx(np.mean([side.relative_error for side in sides]))
+
+
+def test_nudged_phases_that_are_cut_short_are_counted() -> None:
+    network, x, target, state = at_rest("mlp")
+    _, free = free_phase(network, TO_REST, x)
+    reference = bptt_gradient(network, x, target, state, 8)
+    cut_short = Adaptive(tolerance=1e-9, T1=1, T2=2)
+    assert alignment(network, cut_short, ESTIMATORS["centered"], 0.2, x, target, free, reference).unconverged == 1
+    assert alignment(network, TO_REST, ESTIMATORS["centered"], 0.2, x, target, free, reference).unconverged == 0
 
 
 @cache

@@ -40,10 +40,14 @@ class DirectArguments(Protocol):
 
 @dataclass(frozen=True)
 class DirectPlan:
-    """What is trained: a protocol on seeds. `shortened` says how it falls short of the published one, empty where it does not."""
+    """What is trained, a protocol on seeds, and how many training images make up the diagnostic batch.
+
+    `shortened` says how it falls short of the published one, empty where it does not.
+    """
 
     protocol: TrialConfig
     seeds: tuple[int, ...]
+    samples: int
     shortened: str = ""
 
 
@@ -64,7 +68,9 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
         path = args.out or default_path(kind)
         _check_empty(path)
         dataset = load(args.dataset, args.data_dir)
-        split(dataset, plan.protocol.validation, plan.protocol.train_samples)
+        available = len(split(dataset, plan.protocol.validation, plan.protocol.train_samples, plan.protocol.test_samples).train)
+        if not 1 <= plan.samples <= available:
+            raise InvalidInput(f"--samples {plan.samples}: must be 1 to {available}, the images to train on")
         description = {
             "kind": kind,
             "arguments": as_json(cast(Any, args)),
@@ -134,13 +140,6 @@ def check_estimators(names: tuple[str, ...]) -> None:
             raise InvalidInput(f"--estimators {name!r}: must be one of {', '.join(ESTIMATORS)}")
     if not names or len(set(names)) < len(names):
         raise InvalidInput(f"--estimators {' '.join(names) or '()'}: must be different ones of {', '.join(ESTIMATORS)}")
-
-
-def check_samples(samples: int, dataset: str, protocol: TrialConfig) -> None:
-    """InvalidInput where a diagnostic batch of so many training images cannot be had."""
-    available = (protocol.train_samples or DATASETS[dataset].train) - protocol.validation
-    if not 1 <= samples <= available:
-        raise InvalidInput(f"--samples {samples}: must be 1 to {available}, the images to train on")
 
 
 def shortened(args: DirectArguments, protocol: TrialConfig, seeds: tuple[int, ...], epochs: int) -> str:

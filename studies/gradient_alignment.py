@@ -1,0 +1,154 @@
+"""Align estimators with the BPTT gradient while a network trains (thesis Appendix B, Figure 4)."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from running.arguments import ProtocolOptions
+from running.direct import (
+    DirectPlan,
+    check_estimators,
+    chosen_protocol,
+    chosen_seeds,
+    diagnostic_batch,
+    run_directly,
+    shortened,
+)
+from tyro.conf import arg
+
+from analysis.alignment import draw, report, summarise
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import Dataset
+from hybridep.diagnostics import TO_REST, alignment, free_phase, in_double, settled_bptt
+from hybridep.estimators import ESTIMATORS
+from hybridep.networks import LayeredNetwork
+from hybridep.presets import ONE_SIDED, STRATEGIES
+from hybridep.relaxation import Adaptive
+from hybridep.trainer import Trainer, make_relaxation
+
+EPOCHS = 50
+CHECKPOINTS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
+TRAINED_WITH = {**STRATEGIES, **ONE_SIDED}
+# To rest as far as alignment to many digits can tell; trained networks have samples that are slow to get there.
+CONVERGED = Adaptive(tolerance=1e-9, T1=10_000, T2=1_000, over_relaxation=TO_REST.over_relaxation)
+
+
+@dataclass(frozen=True)
+class Args:
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist or cifar10."""
+    protocol: str | None = None
+    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
+    data_dir: Path | None = None
+    """Folder with the dataset's files: torchvision's layout or the official files."""
+    estimators: tuple[str, ...] = ("standard", "centered")
+    """The estimators to align: any of standard, negative, random_sign, centered, second_order, fourth_order."""
+    strategy: str = "standard"
+    """What trains the network: standard (Appendix B), centered, cosine, inverse_cosine, stochastic, random_sign or negative."""
+    checkpoints: tuple[int, ...] = CHECKPOINTS
+    """Epochs after which gradients are compared; those after the last epoch are left out, and the last epoch is added."""
+    samples: int | None = None
+    """Images of the diagnostic batch, the first of the training images; the protocol's batch size if not given."""
+    bptt_steps: int | None = None
+    """Free steps K that BPTT goes back through; if not given, at each checkpoint so many that doubling them changes the gradient of no
+    layer by 1 %."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to train on; the protocol's own if not given."""
+    threads: int = 1
+    """CPU threads."""
+    out: Path | None = None
+    """Folder for the study; a new one under results/ if not given."""
+    options: Annotated[ProtocolOptions, arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
+
+
+def plan(args: Args) -> DirectPlan:
+    """What the arguments ask for; InvalidInput in one line where they make no sense."""
+    check_estimators(args.estimators)
+    if args.strategy not in TRAINED_WITH:
+        raise InvalidInput(f"--strategy {args.strategy!r}: must be one of {', '.join(TRAINED_WITH)}")
+    if not args.checkpoints or min(args.checkpoints) < 0:
+        raise InvalidInput(f"--checkpoints {' '.join(map(str, args.checkpoints)) or '()'}: must be epochs from 0")
+    if args.bptt_steps is not None and args.bptt_steps < 1:
+        raise InvalidInput(f"--bptt-steps {args.bptt_steps}: must be at least 1")
+    protocol = chosen_protocol(args, epochs=EPOCHS, **TRAINED_WITH[args.strategy])
+    seeds = chosen_seeds(args, args.seeds)
+    samples = protocol.batch_size if args.samples is None else args.samples
+    return DirectPlan(protocol, seeds, samples, shortened(args, protocol, seeds, EPOCHS))
+
+
+def study(args: Args, plan: DirectPlan, dataset: Dataset, folder: Path) -> None:
+    """Train on each seed and write what its checkpoints show; the files are renewed after each seed."""
+    rows: list[dict[str, Any]] = []
+    for seed in plan.seeds:
+        rows.extend(checkpoint_rows(args, plan, seed, dataset))
+        frame = pd.DataFrame(rows)
+        frame.to_csv(folder / "alignment.csv", index=False)
+        summary = summarise(frame)
+        summary.to_csv(folder / "summary.csv", index=False)
+        draw(summary, folder, caption(args, plan))
+    print(report(summary, plan.shortened))
+
+
+def checkpoint_rows(args: Args, plan: DirectPlan, seed: int, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """Train one seed; at each checkpoint a row for each estimator, way of relaxing and layer."""
+    config = plan.protocol.replace(seed=seed)
+    trainer = Trainer(config, dataset)
+    x, target = diagnostic_batch(config, dataset, trainer.train_rows[: plan.samples])
+    test_acc = float("nan")
+    for epoch in range(config.epochs + 1):
+        if epoch:
+            test_acc = float(trainer.train_epoch()["test_acc"])
+        if trainer.diverged:
+            print(f"seed {config.seed}: the weights are lost after epoch {epoch}, no gradient is left to compare", flush=True)
+            return
+        if epoch in args.checkpoints or epoch == config.epochs:
+            found = compare(args, config, in_double(config, trainer.network), x, target)
+            for row in found:
+                yield {"seed": config.seed, "epoch": epoch, "test_acc": test_acc, **row}
+            print(f"seed {config.seed}, epoch {epoch} of {config.epochs}, BPTT through {found[0]['bptt_steps']} steps", flush=True)
+
+
+@torch.no_grad()
+def compare(args: Args, config: TrialConfig, network: LayeredNetwork, x: torch.Tensor, target: torch.Tensor) -> list[dict[str, Any]]:
+    """Estimators against BPTT: with the phases that training runs, and with phases at rest, where β alone is to blame."""
+    protocol = make_relaxation(config)
+    _, reached = free_phase(network, protocol, x)
+    # The equilibrium that training was on its way to: of several, another start may lead to another.
+    _, free = free_phase(network, CONVERGED, x, reached.state)
+    given = {} if args.bptt_steps is None else {"steps": args.bptt_steps, "limit": args.bptt_steps}
+    reference = settled_bptt(network, x, target, free.state, **given)
+    shared = {
+        "bptt_steps": reference.steps,
+        "bptt_change": reference.change,
+        "free_unconverged": 1 - float(free.converged.double().mean()),
+        "free_residual": float(reached.residual.mean()),
+    }
+    rows = []
+    for phases, relaxation, start in (("protocol", protocol, reached), ("at rest", CONVERGED, free)):
+        for name in args.estimators:
+            found = alignment(network, relaxation, ESTIMATORS[name], config.beta, x, target, start, reference.gradient)
+            for layer, agreement in enumerate((found.whole, *found.layers)):
+                values = {"cosine": agreement.cosine, "relative_error": agreement.relative_error, "nudged_unconverged": found.unconverged}
+                rows.append({"phases": phases, "estimator": name, "layer": str(layer or "all"), **values, **shared})
+    return rows
+
+
+def caption(args: Args, plan: DirectPlan) -> str:
+    """What a figure shows, in a line."""
+    protocol = plan.protocol
+    shape = "-".join(map(str, (*protocol.channels, *protocol.sizes)))
+    seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
+    text = f"{protocol.dataset}, {protocol.network} {shape}, trained with {args.strategy} EP, β = {protocol.beta:g}, {seeds}"
+    return f"{text}\nShortened run: {plan.shortened}" if plan.shortened else text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_directly("gradient_alignment", Args, plan, study, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
