@@ -89,7 +89,7 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
         raise InvalidInput(f"--tolerance {args.tolerance:g}: applies to --relaxation adaptive only")
     if args.T1 is not None and names == ("converged",):
         raise InvalidInput(f"--T1 {args.T1}: applies to --relaxation fixed and adaptive only")
-    policies = {
+    policies: dict[str, dict[str, Any]] = {
         "fixed": {"relaxation": "fixed", "tolerance": None, "T1": protocol.T1},
         "adaptive": {"relaxation": "adaptive", "tolerance": args.tolerance or TOLERANCES[args.table], "T1": protocol.T1},
         "converged": CONVERGED,
@@ -108,9 +108,9 @@ def _chosen(option: str, names: Sequence[str], allowed: Sequence[str]) -> tuple[
 
 def write_report(folder: Path) -> None:
     """The table, the bar chart and the learning curves."""
-    from analysis.thesis_tables import write_thesis_tables
+    from analysis.thesis_report import write_thesis_report
 
-    print(write_thesis_tables(folder), flush=True)
+    print(write_thesis_report([folder], folder), flush=True)
 
 
 if __name__ == "__main__":
