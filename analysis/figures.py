@@ -20,6 +20,7 @@ from analysis.words import percent
 
 INK, MUTED, FAINT = "#1a1a1a", "#5b6470", "#9aa4af"
 MARKERS = {"standard": "s", "centered": "D", "cosine": "^", "inverse_cosine": "v", "stochastic": "p"}
+HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
 MANY = 1000  # points from which a PDF holds them as pixels
 STYLE: Any = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
@@ -66,7 +67,7 @@ def front_figure(answer: Answer) -> Figure | None:
     axes = figure.subplots()
     _draw_front(axes, answer, "nudged_phases")
     _label_thesis(axes, answer, "nudged_phases")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -127,7 +128,7 @@ def attainment_figure(answer: Answer) -> Figure | None:
     window = accuracy_window(answer)
     axes.set(xlabel=COSTS["nudged_phases"], ylabel="Test accuracy attained (%)", ylim=(100 * window.low, 100 * window.high))
     _thousands(axes)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 
@@ -256,14 +257,15 @@ def _label_thesis(axes: Axes, answer: Answer, cost: str) -> None:
         aside, align = (-14, "right") if across > left + 0.8 * (right - left) else (14, "left")
         axes.annotate(
             strategy_label(name), (across, 100 * up), (aside, 100 * height), textcoords=("offset points", "data"), ha=align, va="center",
-            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold", zorder=5,
+            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold", zorder=5, bbox=HALO,
             arrowprops={"arrowstyle": "-", "color": THESIS_COLOURS[name], "lw": 0.6, "shrinkA": 1, "shrinkB": 4},
         )  # fmt: skip
     for name in window.below:
         across, told = answer.strategies.number(name, cost), percent(answer.strategies.number(name, "test_acc"), 1)
         axes.annotate(
-            f"{strategy_label(name)}\n{told} %", (across, 0.08), xycoords=("data", "axes fraction"), ha="center", va="bottom",
-            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold",
+            f"{strategy_label(name)}\n{told} %", (across, 0.08), xycoords=("data", "axes fraction"), va="bottom",
+            ha="left" if across < left + 0.1 * (right - left) else "center",
+            color=THESIS_COLOURS[name], fontsize=8.5, fontweight="bold", bbox=HALO,
         )  # fmt: skip
 
 

@@ -27,7 +27,11 @@ def _front_sentence(answer: Answer) -> str:
     total, candidates = len(strategies.table), len(strategies.candidates)
     thesis = [strategy_label(name) for name in answer.front if strategies.table.loc[name, "origin"] == "thesis"]
     found = len(answer.front) - len(thesis)
-    of = f"{candidates} strategies" if candidates == total else f"{candidates} candidates ({total} strategies were trained)"
+    of = (
+        f"{count(candidates)} strategies"
+        if candidates == total
+        else f"{count(candidates)} candidates ({count(total)} strategies were trained)"
+    )
     who = joined(filter(None, [joined(thesis), f"{found} found by the search" if found else ""]))
     return (
         f"Of {of}, {len(answer.front)} {'is' if len(answer.front) == 1 else 'are'} on the front of accuracy against nudged phases: {who}."
@@ -44,7 +48,7 @@ def _dominance_sentences(answer: Answer) -> list[str]:
     dominated = sorted((name for name in thesis if len(rows[name])), key=lambda name: name != "centered")
     said = [_dominated(name, rows[name]) for name in dominated[:1]]
     if dominated[1:]:
-        numbers = joined(f"{strategy_label(name)} (by {len(rows[name])}{_confident(rows[name])})" for name in dominated[1:])
+        numbers = joined(f"{strategy_label(name)} (by {count(len(rows[name]))}{_confident(rows[name])})" for name in dominated[1:])
         said.append(f"{'Also dominated' if said else 'Dominated'} on means: {numbers}.")
     safe = [strategy_label(name) for name in thesis if not len(rows[name])]
     return said + ([f"No found strategy dominates {joined(safe[:-1]) + ' or ' if safe[1:] else ''}{safe[-1]}."] if safe else [])
@@ -52,12 +56,12 @@ def _dominance_sentences(answer: Answer) -> list[str]:
 
 def _confident(rows: pd.DataFrame) -> str:
     sure = int((rows["low"] > 0).sum())
-    return f", {sure or 'none'} with an interval above 0"
+    return f", {count(sure) if sure else 'none'} with an interval above 0"
 
 
 def _dominated(thesis: str, rows: pd.DataFrame) -> str:
     best = rows.iloc[0]
-    subject = f"{len(rows)} found strategies dominate" if len(rows) > 1 else "One found strategy dominates"
+    subject = f"{count(len(rows))} found strategies dominate" if len(rows) > 1 else "One found strategy dominates"
     saving = (
         f"{percent(best['nudged_phases_saved'], 0)} % fewer nudged phases"
         if best["nudged_phases_saved"] >= 0.005

@@ -27,19 +27,20 @@ class Window:
 def accuracy_window(answer: Answer) -> Window:
     """Around the front and centered, wide enough for whatever is not far below: a collapsed strategy must not flatten the rest."""
     table = answer.strategies.table
-    if table.empty or table["test_acc"].isna().all():
+    known = table[table["test_acc"].notna()]
+    if known.empty:
         return Window(0.0, 1.0, ())
-    deviation = table["test_acc_std"].fillna(0.0)
-    bottom, top = table["test_acc"] - deviation, table["test_acc"] + deviation
-    thesis = table["origin"] == "thesis"
-    core = table.index.isin(answer.front) | (table.index == "centered") if answer.front else thesis | ~thesis
-    low, high = float(bottom[core].min()), float(max(top[core].max(), table["test_acc"].max()))
-    reach = low - max(2.5 * (high - low), 0.02)
-    near = table["test_acc"] >= reach
-    low = min(low, float(bottom[near & (thesis | core)].min()))
+    deviation = known["test_acc_std"].fillna(0.0)
+    bottom, top = known["test_acc"] - deviation, known["test_acc"] + deviation
+    thesis, sound = known["origin"] == "thesis", known["collapsed"].fillna(0) == 0
+    core = sound & (known.index.isin(answer.front) | (known.index == "centered"))
+    core = core if core.any() else pd.Series(True, known.index)
+    low, high = float(bottom[core].min()), float(max(top[core].max(), known["test_acc"].max()))
+    near = sound & thesis & (known["test_acc"] >= low - max(2.5 * (high - low), 0.02))
+    low = min(low, float(bottom[near].min())) if near.any() else low
     margin = max(0.06 * (high - low), 0.002)
     low, high = low - margin, min(1.005, high + margin)
-    return Window(low, high, tuple(table.index[thesis & (table["test_acc"] < low)]))
+    return Window(low, high, tuple(known.index[thesis & (known["test_acc"] < low) & known["nudged_phases"].notna()]))
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> np.ndarray:

@@ -151,7 +151,7 @@ function frontLabels(height, low, high) {
              standoff: 6, showarrow: true, bgcolor: faded(theme().paper, 0.75), borderpad: 1 };
   });
   const out = below.map((index) => ({ x: all.cost[state.cost][index], y: 0, yref: "paper", ax: 0, ay: -34, arrowhead: 2, arrowcolor: colourOf(all.name[index]), showarrow: true,
-                                      text: `<b>${escaped(all.label[index])}</b> ${percent(all.accuracy[index], 1)} %`, font: { color: colourOf(all.name[index]), size: 12 } }));
+                                      text: `<b>${escaped(all.label[index])}</b> ${percent(all.accuracy[index], 1)} %`, font: { color: colourOf(all.name[index]), size: 12 }, bgcolor: faded(theme().paper, 0.75) }));
   return [...labels, ...out];
 }
 
@@ -263,7 +263,7 @@ function drawAttainment() {
     x: [...surface.cost, Math.max(reference, surface.cost.at(-1))], y: [...surface.accuracy, surface.accuracy.at(-1)].map((value) => 100 * value),
     hovertemplate: "%{y:.2f} % at %{x:,.0f} nudged phases<extra></extra>" }));
   return draw("attainment", traces, layout({ narrow: true, showlegend: true, margin: { l: 56, r: 14, t: 34, b: 48 }, xaxis: axis("Nudged phases", { tickformat: ",d", nticks: 5 }),
-                                             yaxis: axis("Test accuracy attained (%)") }));
+                                             yaxis: axis("Test accuracy attained (%)", { range: [100 * data.window.low, 100 * data.window.high] }) }));
 }
 
 function drawProgress() {
@@ -284,7 +284,7 @@ function swatch(name) {
 
 function drawChips() {
   const chips = state.selected.map((name) => `<button type="button" class="chip" data-strategy="${escaped(name)}" title="hide its curves">${swatch(name)}${escaped(label(name))}<span class="cross"> ×</span></button>`);
-  document.getElementById("chips").innerHTML = [...chips, '<button type="button" class="chip all" id="reset">first choice</button>'].join("");
+  document.getElementById("chips").innerHTML = [...chips, '<button type="button" class="chip all" id="reset">reset</button>'].join("");
   for (const button of document.querySelectorAll(".pick")) button.setAttribute("aria-pressed", String(state.selected.includes(button.dataset.strategy)));
 }
 

@@ -112,16 +112,15 @@ def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
 
 
 def _study_facts(answer: Answer) -> list[tuple[str, Any]]:
-    """Where the numbers come from: the entries of study.json, flattened one level."""
-    facts: list[tuple[str, Any]] = []
-    for header in answer.study.headers:
-        for name in ("kind", "started", "ended", "trials_planned", "seeds", "dataset", "versions", "git", "machine", "arguments"):
-            value = header.get(name)
-            if isinstance(value, dict):
-                facts += [(f"{name} {key}", csv_value(item)) for key, item in value.items()]
-            else:
-                facts.append((name, csv_value(value)))
-    return facts
+    """Where the numbers come from: the entries of study.json that say something."""
+    entries = ("kind", "started", "ended", "trials_planned", "seeds", "dataset", "versions", "git", "machine", "arguments")
+    return [fact for header in answer.study.headers for name in entries for fact in _leaves(name, header.get(name))]
+
+
+def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"{name} {deeper}", told) for key, item in value.items() for deeper, told in _leaves(key, item)]
+    return [] if value in (None, [], "") else [(name, csv_value(value))]
 
 
 def _dominance(answer: Answer) -> str:

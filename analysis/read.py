@@ -199,7 +199,7 @@ def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 def _read_table(path: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"trial_id": str, "strategy": str, "knots": str}, float_precision="round_trip")
+        table = pd.read_csv(path, dtype={"trial_id": str, "strategy": str, "knots": str})
     except ValueError:  # not CSV, not UTF-8, or empty
         raise InvalidInput(f"{path}: is not a readable CSV file") from None
     missing = [column for column in (*KEYS, "epoch", "nudged_phases", "test_acc") if column not in table]

@@ -81,7 +81,8 @@ def gather(study: Study) -> Strategies:
         table[measure] = interval.mean
         table[f"{measure}_std"] = _deviation(values)
         if measure == "test_acc":
-            table["test_acc_low"], table["test_acc_high"] = interval.low, interval.high
+            # Student's t knows no bounds; a mean accuracy has them, which matters where some seeds collapsed.
+            table["test_acc_low"], table["test_acc_high"] = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
     table["cheap_share"] = table["cheap_updates"] / table["updates"]
     eligible = (table["collapsed"].fillna(0) < 1) & (table["test_acc"] > chance)
     eligible &= ~table.index.isin(_partly_trained(rows, done))

@@ -1,0 +1,371 @@
+"""Reports: every number follows from trials.csv, claims rest on the right seeds, and awkward studies get a clear answer."""
+
+import csv
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.answer import answer
+from analysis.dominance import match
+from analysis.figures import front_figure
+from analysis.findings import findings
+from analysis.layout import accuracy_window, spread_labels
+from analysis.payload import MOST_CURVES, payload
+from analysis.read import read_study
+from analysis.report import Arguments, write_report
+from analysis.report import main as report_main
+from analysis.strategies import describe, gather
+from hybridep.config import InvalidInput
+from tests.synthetic_study import PROTOCOL, THESIS, records, write_header, write_study, write_trial
+
+EPOCHS = 6
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A study of 5 + 24 strategies on three seeds, with its report."""
+    study = write_study(tmp_path_factory.mktemp("study") / "sweep", trials=24, epochs=EPOCHS, seeds=SEEDS)
+    return study, write_report(study)
+
+
+def read(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def page_data(page: Path):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def rows_of(study, strategy):
+    return [row for row in read(study / "trials.csv") if row["strategy"] == strategy]
+
+
+def test_a_report_has_all_its_files(reported):
+    study, summary = reported
+    for name in ("trials.csv", "curves.csv", "strategies.csv", "front.csv", "dominance.csv", "report.html"):
+        assert (study / name).stat().st_size > 0, name
+    for name in ("front", "costs", "curves", "attainment", "causes", "heat_map", "importances", "hypervolume"):
+        assert (study / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+        assert (study / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF"), name
+    for name in ("front", "dominance"):
+        assert (study / "tables" / f"{name}.md").read_text().startswith("| ")
+        assert r"\begin{tabular}" in (study / "tables" / f"{name}.tex").read_text()
+    assert summary.page == study / "report.html"
+    assert not list(study.rglob("*.partial"))
+
+
+def test_csv_files_have_the_agreed_columns(reported):
+    study, _ = reported
+    trials, curves = read(study / "trials.csv")[0], read(study / "curves.csv")[0]
+    assert list(trials)[:4] == list(curves)[:4] == ["trial_id", "strategy", "origin", "seed"]
+    assert {"family", "skew", "beta", "sizes", "nudged_phases", "relaxation_steps", "train_seconds", "test_acc", "status"} <= set(trials)
+    assert set(PROTOCOL) <= set(trials)
+    assert {"epoch", "p_std", "test_acc", "free_residual"} <= set(curves)
+    assert trials["nudged_phases"] == str(45 * EPOCHS)
+
+
+def test_the_front_is_what_no_strategy_beats_in_validation_accuracy_and_nudged_phases(reported):
+    study, summary = reported
+    trials = pd.read_csv(study / "trials.csv")
+    means = trials.groupby("strategy")[["nudged_phases", "val_acc"]].mean()
+    beaten = [
+        ((means["nudged_phases"] <= cost) & (means["val_acc"] >= acc) & ((means["nudged_phases"] < cost) | (means["val_acc"] > acc))).any()
+        for cost, acc in means.to_numpy()
+    ]
+    assert set(summary.front) == set(means.index[~np.array(beaten)])
+    assert len(summary.front) >= 3
+    assert [row["strategy"] for row in read(study / "front.csv")] == list(summary.front)
+
+
+def test_every_number_of_the_front_follows_from_rows_of_trials_csv(reported):
+    study, _ = reported
+    for row in read(study / "front.csv"):
+        own = rows_of(study, row["strategy"])
+        assert row["trial_ids"].split() == list(dict.fromkeys(trial["trial_id"] for trial in own))
+        for column in ("test_acc", "val_acc", "nudged_phases", "relaxation_steps", "train_seconds"):
+            values = [float(trial[column]) for trial in own]
+            assert float(row[column]) == pytest.approx(statistics.mean(values))
+            assert float(row[f"{column}_std"]) == pytest.approx(statistics.stdev(values), abs=1e-12)
+        interval = stats.ttest_1samp([float(trial["test_acc"]) for trial in own], 0).confidence_interval()
+        assert (float(row["test_acc_low"]), float(row["test_acc_high"])) == pytest.approx(tuple(interval))
+
+
+def test_every_point_of_the_page_follows_from_rows_of_trials_csv(reported):
+    study, _ = reported
+    shown = page_data(study / "report.html")["strategies"]
+    trials = pd.read_csv(study / "trials.csv")
+    assert set(shown["name"]) == set(trials["strategy"])
+    for place, name in enumerate(shown["name"]):
+        own = trials[trials["strategy"] == name]
+        assert shown["trials"][place].split() == own["trial_id"].drop_duplicates().tolist()
+        assert shown["accuracy"][place] == pytest.approx(own["test_acc"].mean(), rel=1e-4)
+        for cost in ("nudged_phases", "relaxation_steps", "train_seconds"):
+            assert shown["cost"][cost][place] == pytest.approx(own[cost].mean(), rel=1e-5)
+
+
+def test_dominating_strategies_are_listed_with_their_paired_difference(reported):
+    study, _ = reported
+    rows = read(study / "dominance.csv")
+    assert rows
+    for row in rows:
+        ours, theirs = rows_of(study, row["strategy"]), rows_of(study, row["thesis"])
+        assert statistics.mean(float(r["nudged_phases"]) for r in ours) <= statistics.mean(float(r["nudged_phases"]) for r in theirs)
+        assert statistics.mean(float(r["val_acc"]) for r in ours) >= statistics.mean(float(r["val_acc"]) for r in theirs)
+        expected = stats.ttest_rel([float(r["test_acc"]) for r in ours], [float(r["test_acc"]) for r in theirs])
+        assert (float(row["low"]), float(row["high"])) == pytest.approx(tuple(expected.confidence_interval()), abs=1e-12)
+        assert row["pairs"] == "3"
+    found = {(row["thesis"], row["strategy"]) for row in rows}
+    means = pd.read_csv(study / "trials.csv").groupby("strategy")[["nudged_phases", "val_acc"]].mean()
+    for thesis in THESIS:
+        for other in means.index.difference(list(THESIS)):
+            cheaper, better = means.loc[other] - means.loc[thesis]
+            assert ((thesis, other) in found) == (cheaper <= 0 and better >= 0 and (cheaper < 0 or better > 0))
+
+
+def test_the_report_in_the_terminal_names_the_thesis_and_the_front(reported):
+    _, summary = reported
+    for name in [*THESIS, *summary.front]:
+        assert name.replace("_", " ") in summary.text
+
+
+def test_a_report_made_twice_is_the_same(reported):
+    study, _ = reported
+    files = [path for path in study.rglob("*") if path.is_file() and "ray" not in path.parts]
+    before = {path: path.read_bytes() for path in files}
+    write_report(study)
+    assert [path.name for path in files if path.read_bytes() != before[path]] == []
+
+
+def test_a_study_is_analysed_from_its_tables_when_ray_files_are_gone(reported, tmp_path):
+    study, summary = reported
+    for name in ("study.json", "trials.csv", "curves.csv"):
+        (tmp_path / name).write_bytes((study / name).read_bytes())
+    again = write_report(tmp_path)
+    assert again.front == summary.front
+    assert again.text == summary.text
+    for name in ("trials.csv", "curves.csv", "front.csv", "dominance.csv"):
+        assert (tmp_path / name).read_bytes() == (study / name).read_bytes(), name
+
+
+def test_claims_rest_on_confirmation_seeds_alone(tmp_path):
+    study = write_study(tmp_path, trials=12, epochs=EPOCHS, seeds=SEEDS, confirm=(100, 101, 102, 103))
+    found = answer(read_study(study))
+    table = found.strategies.table
+    trials = found.study.trials
+    confirmed = set(trials.loc[trials["origin"] == "confirm", "strategy"])
+    assert set(found.strategies.candidates.index) <= confirmed
+    assert set(found.front) <= confirmed
+    fresh = trials[(trials["strategy"] == "centered") & trials["seed"].isin([100, 101, 102, 103])]
+    assert table.loc["centered", "test_acc"] == pytest.approx(fresh["test_acc"].mean())
+    assert set(found.dominance["pairs"]) <= {4}
+    assert any("confirmed on seeds that the search never saw" in note for note in found.notes)
+    unconfirmed = next(name for name in table.index if name not in confirmed)
+    assert table.loc[unconfirmed, "n_seeds"] == 3
+
+
+def test_without_validation_the_report_selects_by_test_accuracy_and_says_so(tmp_path):
+    write_header(tmp_path, SEEDS, EPOCHS, 5)
+    for number, (name, config) in enumerate(THESIS.items()):
+        lines = records(f"t{number}", name, "thesis", SEEDS, config, EPOCHS)
+        for line in lines:
+            line |= {"val_acc": float("nan"), "val_acc_by_seed": [float("nan")] * 3}
+        write_trial(tmp_path, lines)
+    found = answer(read_study(tmp_path))
+    assert found.strategies.select_by == "test_acc"
+    assert any("selected by test accuracy" in note for note in found.notes)
+    assert found.front
+    assert "validation accuracy" not in " ".join(findings(found))
+
+
+def collapse(lines):
+    for line in lines:
+        line |= {
+            "test_acc_by_seed": [0.1] * 3,
+            "val_acc_by_seed": [0.104] * 3,
+            "train_acc_by_seed": [0.1] * 3,
+            "collapsed_by_seed": [True] * 3,
+        }
+    return lines
+
+
+def test_a_collapsed_strategy_is_on_no_front_however_cheap(tmp_path):
+    study = write_study(tmp_path, trials=6, epochs=EPOCHS, seeds=SEEDS)
+    write_trial(study, collapse(records("a1b2c_00000", "standard", "thesis", SEEDS, THESIS["standard"], EPOCHS)))
+    found = answer(read_study(study))
+    assert "standard" not in found.front
+    assert "standard" in found.strategies.table.index
+    assert accuracy_window(found).below == ("standard",)
+    assert accuracy_window(found).low > 0.5
+    assert "standard collapsed on 3 of 3 seeds." in found.notes
+
+
+def test_a_trial_that_was_stopped_after_collapsing_counts_as_collapsed_not_as_cheap(tmp_path):
+    study = write_study(tmp_path, trials=6, epochs=EPOCHS, seeds=SEEDS)
+    lines = collapse(records("a1b2c_00000", "standard", "thesis", SEEDS, THESIS["standard"], 2))
+    lines[-1]["done"] = True
+    write_trial(study, lines)
+    found = answer(read_study(study))
+    row = found.strategies.table.loc["standard"]
+    assert row["test_acc"] == pytest.approx(0.1)
+    assert np.isnan(row["nudged_phases"])
+    assert "standard" not in found.front
+    assert any("1 stopped after collapsing" in note for note in found.notes)
+    front_figure(found).savefig(tmp_path / "front.png")  # a strategy without a cost has no place in it
+
+
+def test_a_diverged_run_counts_as_guessing(tmp_path):
+    study = write_study(tmp_path, trials=2, epochs=EPOCHS, seeds=SEEDS)
+    lines = records("a1b2c_00001", "centered", "thesis", SEEDS, THESIS["centered"], EPOCHS)
+    lines[-1]["test_acc_by_seed"][1] = float("nan")
+    write_trial(study, lines)
+    found = answer(read_study(study))
+    left = [lines[-1]["test_acc_by_seed"][place] for place in (0, 2)]
+    assert found.strategies.table.loc["centered", "test_acc"] == pytest.approx((sum(left) + 0.1) / 3)
+    assert any("1 finished runs have no test accuracy" in note for note in found.notes)
+
+
+def test_a_strategy_whose_seed_failed_is_no_candidate(tmp_path):
+    study = write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=(0, 1))
+    write_trial(study, records("extra-0", "search-0000", "search", (0,), {"skew": 0.4}, EPOCHS))
+    write_trial(study, records("extra-1", "search-0000", "search", (1,), {"skew": 0.4}, EPOCHS - 2))
+    strategies = gather(read_study(study))
+    assert strategies.table.loc["search-0000", "n_seeds"] == 1
+    assert not strategies.table.loc["search-0000", "candidate"]
+
+
+def test_a_study_without_a_finished_trial_gets_curves_and_a_sentence(tmp_path):
+    write_header(tmp_path, SEEDS, EPOCHS, 2, ended=None)
+    for number, name in enumerate(("centered", "cosine")):
+        write_trial(tmp_path, records(f"t{number}", name, "thesis", SEEDS, THESIS[name], EPOCHS - 2))
+    summary = write_report(tmp_path)
+    assert summary.front == ()
+    assert "No front can be drawn yet" in summary.text
+    assert "2 of 2 trials did not train to the last epoch (2 running)" in summary.text
+    assert len(read(tmp_path / "curves.csv")) == 2 * 3 * (EPOCHS - 2)
+    assert read(tmp_path / "front.csv") == []
+    assert set(page_data(tmp_path / "report.html")["curves"]) == {"centered", "cosine"}
+    assert (tmp_path / "figures" / "curves.png").exists()
+    assert not (tmp_path / "figures" / "front.png").exists()
+
+
+def test_one_seed_gives_a_front_without_intervals(tmp_path):
+    study = write_study(tmp_path, trials=4, epochs=EPOCHS, seeds=(3,))
+    summary = write_report(study)
+    assert summary.front
+    assert "10 of 9" not in summary.text
+    assert "9 of 9 strategies have one seed" in summary.text
+    assert {row["test_acc_low"] for row in read(study / "front.csv")} == {""}
+    assert {row["verdict"] for row in read(study / "dominance.csv")} <= {"one seed, no interval"}
+
+
+def test_a_study_of_the_thesis_alone_is_reported(tmp_path):
+    summary = write_report(write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS))
+    assert set(summary.front) <= set(THESIS)
+    assert read(tmp_path / "dominance.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("level", "deviation", "expected"),
+    [(0.0, 0.0005, "yes"), (-0.05, 0.0005, "no"), (-0.005, 0.02, "open")],
+)
+def test_matching_centered_is_answered_by_the_whole_interval(tmp_path, level, deviation, expected):
+    study = write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS)
+    centered = records("x", "centered", "thesis", SEEDS, THESIS["centered"], EPOCHS)[-1]["test_acc_by_seed"]
+    lines = records("s1", "search-0001", "search", SEEDS, {"skew": 0.6}, EPOCHS)
+    noise = (-deviation, 0.0, deviation)
+    lines[-1] |= {
+        "test_acc_by_seed": [value + level + jitter for value, jitter in zip(centered, noise, strict=True)],
+        "val_acc_by_seed": [0.999] * 3,
+    }
+    write_trial(study, lines)
+    found = match(gather(read_study(study)))
+    assert found is not None
+    assert (found.strategy, found.answer) == ("search-0001", expected)
+    assert found.difference == pytest.approx(level)
+    assert found.cost_share <= 0.755
+
+
+def test_large_studies_are_thinned_on_the_page_and_say_so(tmp_path):
+    overrides = {f"search-{number:04d}": {"skew": round(number / 400, 4)} for number in range(300)}
+    found = answer(read_study(write_study(tmp_path, epochs=2, seeds=(0, 1), overrides=overrides)))
+    data = payload(found)
+    assert len(data["strategies"]["name"]) == 305
+    assert len(data["curves"]) == MOST_CURVES
+    assert {*THESIS, *found.front} <= set(data["curves"])
+
+
+def test_studies_merged_compare_their_searches(tmp_path, capsys):
+    folders = [
+        write_study(tmp_path / name, trials=4, epochs=EPOCHS, seeds=SEEDS, search_seed=number, arguments={"search": name})
+        for number, name in enumerate(("random", "tpe"))
+    ]
+    report_main(Arguments(tuple(folders), out=tmp_path / "merged"))
+    assert "report.html" in capsys.readouterr().out
+    searches = {search["search"] for search in page_data(tmp_path / "merged" / "report.html")["progress"]}
+    assert searches == {"random (random)", "tpe (tpe)"}
+    assert {row["study"] for row in read(tmp_path / "merged" / "trials.csv")} == {"random", "tpe"}
+    with pytest.raises(InvalidInput, match="--out must name a folder"):
+        report_main(Arguments(tuple(folders)))
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis.report", "absent"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "absent: no such study folder\n"
+
+
+@pytest.mark.parametrize(("studies", "told"), [((), "at least one study"), ((Path("."),), "is not a study")])
+def test_nothing_to_report_on_is_told(tmp_path, monkeypatch, studies, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match=told):
+        report_main(Arguments(studies))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_analysis_imports_neither_torch_nor_ray():
+    code = "import sys, analysis.report, analysis.merge; print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"family": "constant", "skew": 1.0}, "p_std = 1"),
+        ({"family": "inverse_cosine", "skew": 0.25, "beta": 0.3}, "inverse cosine, mean p_std 0.25, β = 0.3"),
+        ({"family": "linear", "skew": 0.5, "rising": True, "draw": "spread"}, "linear, mean p_std 0.5, rising, spread draws"),
+        ({"family": "constant", "skew": 0.5, "cheap": "random_sign", "accurate": "centered"}, "p_std = 0.5, random sign/centered"),
+        ({"family": "cyclic_cosine", "skew": 0.4, "cycles": 3.0, "per": "update"}, "cyclic cosine, mean p_std 0.4, 3 cycles, per update"),
+        (
+            {"family": "constant", "skew": 0.5, "relaxation": "adaptive", "tolerance": 1e-4},
+            "p_std = 0.5, tolerance = 0.0001, adaptive relaxation",
+        ),
+    ],
+)
+def test_strategies_are_described_by_what_sets_them_apart(config, words):
+    assert describe(config, PROTOCOL) == words
+
+
+def test_labels_are_moved_apart_but_not_about():
+    assert spread_labels([0.0, 10.0], 1.0).tolist() == [0.0, 10.0]
+    assert spread_labels([5.0, 5.0], 2.0).tolist() == [4.0, 6.0]
+    placed = spread_labels([3.0, 1.0, 1.1, 1.2], 1.0)
+    assert np.diff(np.sort(placed)) == pytest.approx([1.0, 1.0, 1.0]) or (np.diff(np.sort(placed)) >= 1.0 - 1e-9).all()
+    assert np.argsort(placed).tolist() == [1, 2, 3, 0]
