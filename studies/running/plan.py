@@ -58,6 +58,15 @@ class Plan:
         return len(self.fixed) + (self.search.trials if self.search else 0)
 
 
+def complete(folder: StudyFolder, plan: Plan) -> bool:
+    """Whether every trial has ended, so that there is nothing to start Ray for."""
+    if not all(folder.trial(trial.name).ended for trial in plan.fixed):
+        return False
+    if plan.search and sum(files.ended for files in folder.earlier_trials() if files.path.name.startswith("search-")) < plan.search.trials:
+        return False
+    return all(folder.trial(trial.name).ended for trial in confirmations(folder, plan))
+
+
 def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
     """The thesis's strategies and those near the front, each to run on seeds that the search has not seen."""
     if not plan.fresh_seeds:

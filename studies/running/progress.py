@@ -87,7 +87,7 @@ class Progress:
 
     def finish(self) -> None:
         """Print the last state and leave the line."""
-        self.show(now=self._terminal)
+        self.show(now=True)
         if self._terminal:
             print(flush=True)
 

@@ -11,7 +11,7 @@ from hybridep.datasets import Dataset, DatasetError, load, split
 from running.arguments import FolderArgs, as_json, parse, stored
 from running.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
 from running.front import Point
-from running.plan import Plan
+from running.plan import Plan, complete
 from running.progress import Progress
 from running.resources import Resources
 
@@ -120,16 +120,26 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
 
 def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
-    # Only now: Ray and Optuna take seconds to import.
-    from running import tuning
-
     progress = Progress(plan.trials, plan.protocol.epochs)
     for files in folder.earlier_trials():
         last = files.last()
         if last and last.get("done"):
             progress.found(Point.of(last))
     print(f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
-    resume = f"{sys.executable and 'python'} {sys.argv[0]} --resume {folder.path}"
+    code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress)
+    progress.finish()
+    if code != COMPLETE or not complete(folder, plan):
+        return code
+    write_report(folder.path)
+    return STOPPED if progress.failed else COMPLETE
+
+
+def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> int:
+    """Train what is left of a study; the exit code."""
+    # Only now: Ray and Optuna take seconds to import.
+    from running import tuning
+
+    go_on = f"Continue with: python {sys.argv[0]} --resume {folder.path}"
     try:
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
             tuning.run_trials(folder, plan, dataset, resources, progress)
@@ -138,17 +148,12 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
         print(f"error: {error}", file=sys.stderr)
         return INVALID
     except tuning.OutOfTime:
-        progress.finish()
-        print(f"The time budget is spent. Continue with: {resume}", flush=True)
+        progress.note(f"The time budget is spent. {go_on}")
         return COMPLETE
     except tuning.StudyStopped as error:
-        progress.finish()
-        print(f"error: {error}. Continue with: {resume}", file=sys.stderr)
+        print(f"error: {error}. {go_on}", file=sys.stderr)
         return STOPPED
     except (KeyboardInterrupt, SystemExit):
-        progress.finish()
-        print(f"Stopped. Continue with: {resume}", flush=True)
+        progress.note(f"Stopped. {go_on}")
         return INTERRUPTED
-    progress.finish()
-    write_report(folder.path)
-    return STOPPED if progress.failed else COMPLETE
+    return COMPLETE
