@@ -1,5 +1,6 @@
 """`Trainer`: one trial on one seed, epoch by epoch: draws, relaxation, updates, evaluation, cost ledger and a complete state."""
 
+import copy
 import math
 import time
 from typing import Any
@@ -162,13 +163,14 @@ class Trainer:
         return self.diverged or accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of training depends on: plain numbers, strings, lists, dicts and tensors."""
+        """Everything that the rest of training depends on, as it is now: plain numbers, strings, lists, dicts and tensors."""
         return {
             "epoch": self.epoch,
             "free_steps": self.free_steps,
             "nudged_steps": self.nudged_steps,
             "parameters": [parameter.clone() for parameter in self.network.parameters],
-            "optimizer": self.optimizer.state_dict(),
+            # The optimizer gives, and takes, its very buffers: training on would change a state that was kept.
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "strategy": self.strategy.state_dict(),
             "order": self.order.bit_generator.state,
             "augmentation": self.augmentation.bit_generator.state,
@@ -181,7 +183,7 @@ class Trainer:
         for parameter, saved in zip(self.network.parameters, state["parameters"], strict=True):
             parameter.copy_(saved)
         self.network.refresh()
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.strategy.load_state_dict(state["strategy"])
         self.order.bit_generator.state = state["order"]
         self.augmentation.bit_generator.state = state["augmentation"]
