@@ -11,14 +11,14 @@ from analysis.front import (
     Reference,
     attainment,
     hypervolume,
-    hypervolume_progress,
     nondominance_probability,
     on_front,
 )
-from analysis.read import Study, planned_epochs
+from analysis.progress import Sampler, compare_samplers, search_progress
+from analysis.read import Study
 from analysis.statistics import draw_means
 from analysis.strategies import Strategies, gather
-from analysis.vocabulary import COSTS, THESIS
+from analysis.vocabulary import COSTS
 
 HEADROOM = 1.05  # reference cost over the most expensive thesis strategy, so that this one counts too
 DRAWS = 2000  # bootstrap draws: a probability is then known to about one point
@@ -40,7 +40,7 @@ class Answer:
 
     `fronts` and `references` are by cost column; a front lists strategies, cheapest first. `probability` is that of being non-dominated in
     nudged phases and test accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies' on test accuracy, and
-    `progress` (columns search, trials, hypervolume) that of each search on the selecting accuracy.
+    `progress` that of each search on the selecting accuracy.
     """
 
     study: Study
@@ -51,6 +51,7 @@ class Answer:
     hypervolumes: dict[str, float]
     surfaces: tuple[Surface, ...]
     progress: pd.DataFrame
+    samplers: tuple[Sampler, ...]
     dominance: pd.DataFrame
     match: Match | None
     causes: tuple[Cause, ...]
@@ -71,6 +72,7 @@ def answer(study: Study) -> Answer:
     references = {cost: _reference(strategies, cost) for cost in COSTS}
     fronts = {cost: _front(candidates, cost, strategies.select_by) for cost in COSTS}
     front = fronts["nudged_phases"]
+    progress = search_progress(study, strategies.select_by, references["nudged_phases"])
     return Answer(
         study=study,
         strategies=strategies,
@@ -79,7 +81,8 @@ def answer(study: Study) -> Answer:
         probability=_probability(strategies),
         hypervolumes=_hypervolumes(strategies, front, references["nudged_phases"]),
         surfaces=_surfaces(strategies, front),
-        progress=_progress(study, strategies.select_by, references["nudged_phases"]),
+        progress=progress,
+        samplers=compare_samplers(progress),
         dominance=dominance(strategies, front),
         match=match(strategies),
         causes=tuple(causes(strategies)),
@@ -131,22 +134,6 @@ def _surfaces(strategies: Strategies, front: tuple[str, ...]) -> tuple[Surface, 
         return ()
     levels = sorted({1, (count + 1) // 2, count})
     return tuple(Surface(level, *attainment(cost[:, shared], accuracy[:, shared], level)) for level in levels)
-
-
-def _progress(study: Study, metric: str, reference: Reference) -> pd.DataFrame:
-    """Hypervolume of each search after its thesis strategies, and after each searched strategy in the order in which they were proposed."""
-    rows = study.trials[~study.trials["trial_id"].isin(study.excluded) & (study.trials["origin"] != "confirm")]
-    rows = rows[rows["epoch"] >= planned_epochs(rows)]
-    named = rows.assign(study=rows.get("study", study.name))
-    samplers = [str((header.get("arguments") or {}).get("search", "search")) for header in study.headers]
-    parts = []
-    for sampler, (name, own) in zip(samplers, named.groupby("study", sort=False), strict=False):
-        means = own.groupby("strategy", sort=False)[["nudged_phases", metric]].mean()
-        values = hypervolume_progress(means["nudged_phases"].to_numpy(dtype=float), means[metric].to_numpy(dtype=float), reference)
-        after = np.cumsum(~means.index.isin(THESIS))
-        label = sampler if len(study.headers) == 1 else f"{sampler} ({name})"
-        parts.append(pd.DataFrame({"search": label, "trials": after, "hypervolume": values}).drop_duplicates("trials", keep="last"))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"search": [], "trials": [], "hypervolume": []})
 
 
 def _caveats(strategies: Strategies) -> list[str]:

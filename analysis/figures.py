@@ -191,8 +191,10 @@ def hypervolume_figure(answer: Answer) -> Figure | None:
         return None
     figure = Figure(figsize=(6.6, 3.0), layout="constrained")
     axes = figure.subplots()
-    for (label, own), colour in zip(progress.groupby("search", sort=False), _cycle(len(progress["search"].unique())), strict=True):
-        axes.step(own["trials"], own["hypervolume"], where="post", color=colour, label=label)
+    kind = "sampler" if answer.samplers else "search"  # repetitions of one sampler share its colour
+    colours = dict(zip(progress[kind].unique(), _cycle(progress[kind].nunique()), strict=True))
+    for label, own in progress.groupby("search", sort=False):
+        axes.step(own["trials"], own["hypervolume"], where="post", color=colours[own[kind].iloc[0]], label=label)
     axes.set(xlabel="Searched strategies, after the thesis's", ylabel=f"Hypervolume ({_selected_by(answer)})")
     axes.legend(loc="lower right")
     return figure

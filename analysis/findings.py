@@ -19,6 +19,7 @@ def findings(answer: Answer) -> list[str]:
         *_match_sentences(answer.match),
         *_cost_sentences(answer),
         _area(answer),
+        *_sampler_sentences(answer),
     ]
 
 
@@ -115,3 +116,14 @@ def _area(answer: Answer) -> str:
         f"Hypervolume of the front in test accuracy: {values['front']:.3f}{thesis}. It is the share of the area between the reference "
         f"({count(reference.cost)} nudged phases at {percent(reference.accuracy, 1)} %) and perfect accuracy at no cost."
     )
+
+
+def _sampler_sentences(answer: Answer) -> list[str]:
+    if not answer.samplers:
+        return []
+    worst, told = answer.samplers[-1], []
+    for sampler in answer.samplers:
+        searches = f"{sampler.searches} {'search' if sampler.searches == 1 else 'searches'}"
+        ratio = f", {sampler.hypervolume / worst.hypervolume:.2f} times {worst.name}" if sampler is not worst and worst.hypervolume else ""
+        told.append(f"{sampler.name} {sampler.hypervolume:.3f} ({searches}{ratio})")
+    return [f"Median hypervolume after {count(worst.trials)} searched strategies, on the searches' own seeds: {joined(told)}."]

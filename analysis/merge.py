@@ -41,7 +41,7 @@ def merge(studies: Sequence[Study]) -> Study:
     if repeated:
         notes.append(f"{repeated} rows repeat a strategy and seed of another study: the first study's are compared.")
     return Study(
-        name=" + ".join(names),
+        names=tuple(names),
         headers=tuple(study.headers[0] for study in studies),
         trials=rows.loc[report_order(rows)].reset_index(drop=True),
         curves=pd.concat(curves, ignore_index=True),

@@ -269,8 +269,10 @@ function drawAttainment() {
 function drawProgress() {
   if (!data.progress.some((search) => search.trials.length > 1)) return hide("progress");
   const colours = [theme().dark ? "#3d9fdb" : "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
-  const traces = data.progress.map((search, number) => ({ type: "scatter", mode: "lines", name: search.search, x: search.trials, y: search.hypervolume,
-    line: { shape: "hv", color: colours[number % colours.length], width: 2 }, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>" }));
+  const samplers = [...new Set(data.progress.map((search) => search.sampler))];
+  const colour = (search) => colours[(samplers.length > 1 ? samplers.indexOf(search.sampler) : data.progress.indexOf(search)) % colours.length];
+  const traces = data.progress.map((search) => ({ type: "scatter", mode: "lines", name: search.search, x: search.trials, y: search.hypervolume,
+    line: { shape: "hv", color: colour(search), width: 2 }, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>" }));
   return draw("progress", traces, layout({ narrow: true, showlegend: data.progress.length > 1, margin: { l: 56, r: 14, t: 34, b: 48 }, xaxis: axis("Searched strategies, after the thesis's"),
                                            yaxis: axis("Hypervolume") }));
 }

@@ -37,7 +37,7 @@ def payload(answer: Answer) -> Payload:
         "selected": [name for name in default_selection(answer) if name in with_curves],
         "surfaces": [{"seeds": s.seeds, "cost": _list(s.cost), "accuracy": _list(s.accuracy)} for s in answer.surfaces],
         "progress": [
-            {"search": label, "trials": own["trials"].tolist(), "hypervolume": _list(own["hypervolume"])}
+            {"search": label, "sampler": own["sampler"].iloc[0], "trials": own["trials"].tolist(), "hypervolume": _list(own["hypervolume"])}
             for label, own in answer.progress.groupby("search", sort=False)
         ],
         "causes": [{"column": c.column, "title": c.title, "logarithmic": c.logarithmic, "rho": _round(c.rho)} for c in answer.causes],

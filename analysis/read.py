@@ -27,16 +27,21 @@ class Study:
     """One study, or several of one protocol merged.
 
     `trials` has a row per trial and seed, `curves` a row per trial, seed and epoch; columns as in trials.csv and curves.csv.
-    `headers` are the contents of study.json. `notes` are sentences on what could not be read or compared; `excluded` are the ids of
-    trials that follow another protocol than the rest and are compared with nothing.
+    `names` are those of the folders, `headers` the contents of their study.json. `notes` are sentences on what could not be read or
+    compared; `excluded` are the ids of trials that follow another protocol than the rest and are compared with nothing.
     """
 
-    name: str
+    names: tuple[str, ...]
     headers: tuple[dict[str, Any], ...]
     trials: pd.DataFrame
     curves: pd.DataFrame
     notes: tuple[str, ...] = ()
     excluded: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return " + ".join(self.names)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def read_study(folder: Path) -> Study:
     else:
         raise InvalidInput(f"{folder}: holds no results, neither ray/ nor trials.csv and curves.csv")
     excluded, told = _other_protocols(rows, header)
-    return Study(folder.resolve().name, (header,), rows, curves, tuple(notes + told), excluded)
+    return Study((folder.resolve().name,), (header,), rows, curves, tuple(notes + told), excluded)
 
 
 def planned_epochs(trials: pd.DataFrame) -> pd.Series:

@@ -19,6 +19,7 @@ from analysis.figures import front_figure
 from analysis.findings import findings
 from analysis.layout import accuracy_window, spread_labels
 from analysis.payload import MOST_CURVES, payload
+from analysis.progress import compare_samplers
 from analysis.read import read_study
 from analysis.report import Arguments, write_report
 from analysis.report import main as report_main
@@ -306,16 +307,37 @@ def test_large_studies_are_thinned_on_the_page_and_say_so(tmp_path):
 
 def test_studies_merged_compare_their_searches(tmp_path, capsys):
     folders = [
-        write_study(tmp_path / name, trials=4, epochs=EPOCHS, seeds=SEEDS, search_seed=number, arguments={"search": name})
-        for number, name in enumerate(("random", "tpe"))
+        write_study(tmp_path / name, trials=trials, epochs=EPOCHS, seeds=SEEDS, search_seed=number, arguments={"search": name[:3]})
+        for number, (name, trials) in enumerate({"ran-1": 4, "tpe-1": 5, "tpe-2": 6}.items())
     ]
     report_main(Arguments(tuple(folders), out=tmp_path / "merged"))
-    assert "report.html" in capsys.readouterr().out
-    searches = {search["search"] for search in page_data(tmp_path / "merged" / "report.html")["progress"]}
-    assert searches == {"random (random)", "tpe (tpe)"}
-    assert {row["study"] for row in read(tmp_path / "merged" / "trials.csv")} == {"random", "tpe"}
+    printed = capsys.readouterr().out
+    assert "report.html" in printed
+    assert re.search(r"Median hypervolume after 4 searched strategies", printed)
+    assert re.search(r"tpe 0\.\d+ \(2 searches", printed)
+    assert re.search(r"ran 0\.\d+ \(1 search", printed)
+    searches = page_data(tmp_path / "merged" / "report.html")["progress"]
+    assert [(search["sampler"], search["search"], search["trials"][-1]) for search in searches] == [
+        ("ran", "ran (ran-1)", 4),
+        ("tpe", "tpe (tpe-1)", 5),
+        ("tpe", "tpe (tpe-2)", 6),
+    ]
+    assert {row["study"] for row in read(tmp_path / "merged" / "trials.csv")} == {"ran-1", "tpe-1", "tpe-2"}
     with pytest.raises(InvalidInput, match="--out must name a folder"):
         report_main(Arguments(tuple(folders)))
+
+
+@pytest.mark.parametrize("better", ["a", "b"])
+def test_samplers_are_compared_at_the_trials_that_every_search_reached(better):
+    values = {"a": [0.1, 0.5, 0.9], "b": [0.2, 0.4] if better == "a" else [0.2, 0.6]}
+    progress = pd.DataFrame(
+        [(name, name, trials, value) for name in values for trials, value in enumerate(values[name])],
+        columns=["sampler", "search", "trials", "hypervolume"],
+    )
+    samplers = compare_samplers(progress)
+    assert samplers[0].name == better
+    assert [sampler.trials for sampler in samplers] == [1, 1]
+    assert compare_samplers(progress[progress["sampler"] == "a"]) == ()
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path):
