@@ -62,12 +62,9 @@ def accuracy_figure(table: ThesisTable) -> Figure:
         for x, top, figures in zip(across, mean + deviation, mean, strict=True):
             axes.annotate(f"{figures:.2f}", (x, top), (0, 3), textcoords="offset points", ha="center", fontsize=7, color=INK)
     axes.set_xticks(range(len(strategies)), [textwrap.fill(LABELS[name], 11) for name in strategies])
-    axes.set_ylabel("Final test accuracy (%)")
+    axes.set_ylabel("Final test accuracy (%)" + (f"; axis from {floor:g}" if floor else ""))
     axes.margins(y=0.1)
     axes.set_ylim(bottom=floor)
-    if floor:
-        axes.annotate(f"axis starts at {floor:g} %", (0.0, 1.0), (0, 4), xycoords="axes fraction", textcoords="offset points",
-                      fontsize=7, color=MUTED)  # fmt: skip
     _legend(axes)
     _title(figure, table)
     return figure
@@ -115,7 +112,7 @@ def curves_figure(table: ThesisTable) -> Figure:
             axes.set(xlabel="Epoch", ylabel="Test accuracy (%)")
             axes.label_outer()
     handles = {label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), max(3, round(5 * columns / 3))))
     _title(figure, table)
     return figure
 
@@ -135,7 +132,8 @@ def _band(axes: Axes, curve: pd.DataFrame, name: str) -> None:
     reference = name in REFERENCES
     axes.plot(curve["epoch"], mean, "--" if reference else "-", color=COLOURS[name], label=LABELS[name],
               lw=1.2 if reference else 1.7, marker="o" if len(curve) == 1 else None)  # fmt: skip
-    axes.fill_between(curve["epoch"], mean - deviation, mean + deviation, color=COLOURS[name], alpha=0.18, linewidth=0)
+    low, high = (mean - deviation).clip(lower=0), (mean + deviation).clip(upper=100)
+    axes.fill_between(curve["epoch"], low, high, color=COLOURS[name], alpha=0.18, linewidth=0)
 
 
 def _title(figure: Figure, table: ThesisTable) -> None:

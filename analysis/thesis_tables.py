@@ -160,13 +160,21 @@ def pooled_deviation(first: float, seeds: int, second: float, other_seeds: int) 
     return math.sqrt(sum(n * deviation**2 for deviation, n in parts) / freedom) if freedom else math.nan
 
 
+def _published(table: str, strategy: str) -> tuple[float, float, float]:
+    """Mean and deviation of accuracy, as fractions, and nudged phases; NaN where the thesis has none."""
+    row = PUBLISHED.get(table, {}).get(strategy)
+    if row is None:
+        return math.nan, math.nan, math.nan
+    # What is printed with two decimals shall not be written as 0.8334999999999999.
+    return round(row.accuracy / 100, 6), round(row.deviation / 100, 6), row.nudged_phases
+
+
 def _row(table: str, own: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
     """One line of table.csv from the finished trials of a strategy under a policy, a row of `own` for each seed."""
     first = own.iloc[0]
     accuracy, deviation = float(own["test_acc"].mean()), float(own["test_acc"].std(ddof=1))
-    published = PUBLISHED.get(table, {}).get(first["name"])
-    mean, spread_, phases = (published.accuracy / 100, published.deviation / 100, published.nudged_phases) if published else [math.nan] * 3
-    pooled = pooled_deviation(deviation, len(own), spread_, len(SEEDS[table])) if published else math.nan
+    mean, published_deviation, phases = _published(table, first["name"])
+    pooled = pooled_deviation(deviation, len(own), published_deviation, len(SEEDS[table]))
     trained = curves[curves["trial_id"].isin(own["trial_id"]) & (curves["study"] == first["study"])]
     costs = ("nudged_phases", "relaxation_steps", "train_seconds")
     return {
@@ -178,7 +186,7 @@ def _row(table: str, own: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
         "test_acc": accuracy,
         "test_acc_std": deviation,
         "published_acc": mean,
-        "published_acc_std": spread_,
+        "published_acc_std": published_deviation,
         "difference": accuracy - mean,
         "difference_in_std": (accuracy - mean) / pooled if pooled else math.nan,
         **{key: value for cost in costs for key, value in ((cost, own[cost].mean()), (f"{cost}_std", own[cost].std(ddof=1)))},

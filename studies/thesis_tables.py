@@ -89,11 +89,14 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
         raise InvalidInput(f"--tolerance {args.tolerance:g}: applies to --relaxation adaptive only")
     if args.T1 is not None and names == ("converged",):
         raise InvalidInput(f"--T1 {args.T1}: applies to --relaxation fixed and adaptive only")
+    tolerance = TOLERANCES[args.table] if args.tolerance is None else args.tolerance
     policies: dict[str, dict[str, Any]] = {
         "fixed": {"relaxation": "fixed", "tolerance": None, "T1": protocol.T1},
-        "adaptive": {"relaxation": "adaptive", "tolerance": args.tolerance or TOLERANCES[args.table], "T1": protocol.T1},
+        "adaptive": {"relaxation": "adaptive", "tolerance": tolerance, "T1": protocol.T1},
         "converged": CONVERGED,
     }
+    for name in names:
+        protocol.replace(**policies[name])
     return {name: policies[name] for name in names}
 
 
