@@ -150,7 +150,7 @@ function frontLabels(height, low, high) {
              ax: left ? -16 : 16, ay: at - pixels(index), xanchor: left ? "right" : "left", yanchor: "middle", arrowhead: 0, arrowwidth: 0.8, arrowcolor: colourOf(all.name[index]),
              standoff: 6, showarrow: true, bgcolor: faded(theme().paper, 0.75), borderpad: 1 };
   });
-  const out = below.map((index) => ({ x: all.cost[state.cost][index], y: 0, yref: "paper", ax: 0, ay: -34, arrowhead: 2, arrowcolor: colourOf(all.name[index]), showarrow: true,
+  const out = below.map((index, number) => ({ x: all.cost[state.cost][index], y: 0, yref: "paper", ax: 0, ay: number % 2 ? -52 : -32, arrowhead: 2, arrowcolor: colourOf(all.name[index]), showarrow: true,
                                       text: `<b>${escaped(all.label[index])}</b> ${percent(all.accuracy[index], 1)} %`, font: { color: colourOf(all.name[index]), size: 12 }, bgcolor: faded(theme().paper, 0.75) }));
   return [...labels, ...out];
 }

@@ -102,8 +102,10 @@ def main(arguments: Arguments) -> None:
     """Write the report and print its table."""
     study = read_studies(arguments.studies)
     folder = arguments.out or arguments.studies[0]
-    if arguments.out is None and len(arguments.studies) > 1:
+    if len(arguments.studies) > 1 and arguments.out is None:
         raise InvalidInput(f"--out must name a folder for the report on {len(arguments.studies)} studies together")
+    if len(arguments.studies) > 1 and (folder / "study.json").exists():
+        raise InvalidInput(f"--out {folder}: is a study itself, its tables would be overwritten")
     summary = write_answer(study, folder)
     print(f"{summary.text}\n{summary.page}")
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from analysis.describe import describe
 from analysis.read import Study, planned_epochs
 from analysis.statistics import mean_interval
 from analysis.vocabulary import COSTS, SEARCHED_FIELDS, THESIS
@@ -55,82 +56,47 @@ def gather(study: Study) -> Strategies:
     chance = chance_accuracy(study.protocol)
     finished = rows["epoch"] >= planned_epochs(rows)
     done = rows[finished | (rows["status"] == "collapsed")].drop_duplicates(["strategy", "origin", "seed"])
-    notes = _unfinished_notes(rows, finished)
-    confirmed_rows = done["origin"] == "confirm"
-    confirmed = bool(confirmed_rows.any())
-    confirmed_names = set(done.loc[confirmed_rows, "strategy"])
-    used = done[confirmed_rows | ~done["strategy"].isin(confirmed_names)].drop_duplicates(["strategy", "seed"])
-    finished = finished[used.index]
+    fresh = done["origin"] == "confirm"
+    confirmed = done.loc[fresh, "strategy"].unique()
+    used = done[fresh | ~done["strategy"].isin(confirmed)].drop_duplicates(["strategy", "seed"])
 
-    names, place = np.unique(used["strategy"], return_inverse=True)
-    order = {name: rank for rank, name in enumerate(used["strategy"].drop_duplicates())}
-    rank = np.array([order[name] for name in names], dtype=int)
+    by_seed, seeds = _over_seeds(used, finished[used.index])
+    notes = [*_unfinished_notes(rows, finished), *_count_as_guessing(by_seed, chance)]
+    table = _means(_describe(used, study.protocol), by_seed)
+    candidate = (table["collapsed"].fillna(0) < 1) & (table["test_acc"] > chance) & ~table.index.isin(_partly_trained(rows, done))
+    table["candidate"] = candidate & (table.index.isin(confirmed) | (len(confirmed) == 0))
+    validated = len(table) and table.loc[table["candidate"], "val_acc"].notna().all()
+    return Strategies(table, seeds, by_seed, "val_acc" if validated else "test_acc", len(confirmed) > 0, chance, tuple(notes))
+
+
+def _over_seeds(used: pd.DataFrame, finished: pd.Series) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Each measure as [strategies, seeds], strategies in the order of the rows, and the seeds. `trained` marks the seeds that are there."""
+    row, names = pd.factorize(used["strategy"])
     seeds, column = np.unique(used["seed"].to_numpy(), return_inverse=True)
     by_seed = {}
-    for measure in MEASURES:
-        values = np.full((len(names), len(seeds)), np.nan)
-        values[rank[place], column] = used[measure].where(finished | (measure not in TOTALS)).to_numpy(dtype=float)
-        by_seed[measure] = values
-    trained = np.zeros((len(names), len(seeds)), dtype=bool)
-    trained[rank[place], column] = True
-    notes += _count_as_guessing(by_seed, trained, chance)
+    for measure in (*MEASURES, "trained"):
+        own = used[measure].where(finished | (measure not in TOTALS)) if measure != "trained" else np.ones(len(used))
+        by_seed[measure] = np.full((len(names), len(seeds)), np.nan)
+        by_seed[measure][row, column] = np.asarray(own, dtype=float)
+    return by_seed, seeds
 
-    table = _describe(used, study.protocol)
-    for measure, values in by_seed.items():
-        interval = mean_interval(values)
+
+def _means(table: pd.DataFrame, by_seed: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The table with mean and deviation of every measure."""
+    for measure in MEASURES:
+        interval = mean_interval(by_seed[measure])
         table[measure] = interval.mean
-        table[f"{measure}_std"] = _deviation(values)
+        table[f"{measure}_std"] = pd.DataFrame(by_seed[measure]).std(axis=1, ddof=1).to_numpy()
         if measure == "test_acc":
             # Student's t knows no bounds; a mean accuracy has them, which matters where some seeds collapsed.
             table["test_acc_low"], table["test_acc_high"] = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
-    table["cheap_share"] = table["cheap_updates"] / table["updates"]
-    eligible = (table["collapsed"].fillna(0) < 1) & (table["test_acc"] > chance)
-    eligible &= ~table.index.isin(_partly_trained(rows, done))
-    if confirmed:
-        eligible &= table.index.isin(confirmed_names)
-    table["candidate"] = eligible
-    select_by = "val_acc" if len(table) and table.loc[eligible, "val_acc"].notna().all() else "test_acc"
-    return Strategies(table, seeds, by_seed, select_by, confirmed, chance, tuple(notes))
+    return table.assign(cheap_share=table["cheap_updates"] / table["updates"])
 
 
 def chance_accuracy(protocol: Mapping[str, Any]) -> float:
     """Accuracy of guessing, one over the network's output units; 0 where the protocol does not say."""
     sizes = protocol.get("sizes")
     return 1 / int(sizes[-1]) if sizes else 0.0
-
-
-def describe(config: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """A strategy in words: its schedule, and whatever differs from the protocol and from the thesis's pair of estimators."""
-
-    def given(name: str) -> bool:
-        value = config.get(name)
-        return value is not None and not (isinstance(value, float) and np.isnan(value))
-
-    family, skew = config.get("family", "unknown schedule"), config.get("skew")
-    words = [str(family).replace("_", " ")]
-    if family == "constant" and given("skew"):
-        words = [f"p_std = {skew:.3g}"]
-    elif given("skew"):
-        words.append(f"mean p_std {skew:.3g}")
-    if given("rising"):
-        words.append("rising" if str(config["rising"]) in ("True", "1", "1.0") else "falling")
-    if given("cycles"):
-        words.append(f"{int(config['cycles'])} cycles")
-    if given("knots"):
-        words.append(f"knots {config['knots']}")
-    if config.get("per") == "update":
-        words.append("per update")
-    pair = (config.get("cheap", "standard"), config.get("accurate", "centered"))
-    if pair != ("standard", "centered"):
-        words.append(f"{pair[0]}/{pair[1]}".replace("_", " "))
-    if config.get("draw", "bernoulli") != "bernoulli":
-        words.append(f"{config['draw']} draws")
-    for name, symbol in (("beta", "β"), ("T1", "T1"), ("T2", "T2"), ("tolerance", "tolerance")):
-        if given(name) and config[name] != protocol.get(name):
-            words.append(f"{symbol} = {config[name]:.3g}")
-    if config.get("relaxation", protocol.get("relaxation")) != protocol.get("relaxation"):
-        words.append(f"{config['relaxation']} relaxation")
-    return ", ".join(words)
 
 
 def _describe(used: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
@@ -149,14 +115,9 @@ def _describe(used: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
     return table
 
 
-def _deviation(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over the seeds that are there, NaN for a single one."""
-    return pd.DataFrame(values).std(axis=1, ddof=1).to_numpy()
-
-
-def _count_as_guessing(by_seed: dict[str, np.ndarray], trained: np.ndarray, chance: float) -> list[str]:
+def _count_as_guessing(by_seed: dict[str, np.ndarray], chance: float) -> list[str]:
     """A network whose accuracy is not a number answers nothing: it counts at chance, so that divergence is not rewarded."""
-    lost = trained & np.isnan(by_seed["test_acc"])
+    lost = np.isfinite(by_seed["trained"]) & np.isnan(by_seed["test_acc"])
     if not lost.any():
         return []
     validated = np.isfinite(by_seed["val_acc"]).any()

@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from analysis.answer import answer
+from analysis.describe import describe
 from analysis.dominance import match
 from analysis.figures import front_figure
 from analysis.findings import findings
@@ -23,7 +24,7 @@ from analysis.progress import compare_samplers
 from analysis.read import read_study
 from analysis.report import Arguments, write_report
 from analysis.report import main as report_main
-from analysis.strategies import describe, gather
+from analysis.strategies import gather
 from hybridep.config import InvalidInput
 from tests.synthetic_study import PROTOCOL, THESIS, records, write_header, write_study, write_trial
 
@@ -325,6 +326,8 @@ def test_studies_merged_compare_their_searches(tmp_path, capsys):
     assert {row["study"] for row in read(tmp_path / "merged" / "trials.csv")} == {"ran-1", "tpe-1", "tpe-2"}
     with pytest.raises(InvalidInput, match="--out must name a folder"):
         report_main(Arguments(tuple(folders)))
+    with pytest.raises(InvalidInput, match="is a study itself"):
+        report_main(Arguments(tuple(folders), out=folders[0]))
 
 
 @pytest.mark.parametrize("better", ["a", "b"])
