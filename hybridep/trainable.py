@@ -22,7 +22,7 @@ from ray.tune import Trainable
 from ray.tune.result import DONE
 
 from hybridep.config import TrialConfig
-from hybridep.datasets import Dataset
+from hybridep.datasets import Dataset, register
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
     from hybridep.trainer import Trainer
@@ -142,6 +142,7 @@ class StrategyTrial(Trainable):
         overrides = {name: value for name, value in config.items() if name not in LABELS}
         self._folder = self._trials / config["trial"]
         self._seconds = 0.0
+        register(self._dataset.info)  # a user's own dataset is not known yet in this process
         trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
         self._epochs = trial_config.epochs
         self._identity = {"config": trial_config.model_dump_json(), "seeds": config["seeds"], "dataset": self._dataset.checksum}

@@ -20,7 +20,6 @@ from hybridep.strategy import Strategy
 from hybridep.streams import stream
 
 EVALUATION_BATCH = 256
-DEFAULT_TOLERANCE = 1e-3
 
 Row = dict[str, float | int | bool]
 
@@ -29,7 +28,8 @@ def make_relaxation(config: TrialConfig) -> Relaxation:
     """The policy that a configuration names."""
     if config.relaxation == "fixed":
         return FixedSteps(config.T1, config.T2)
-    return Adaptive(config.tolerance or DEFAULT_TOLERANCE, config.T1, config.T2)
+    assert config.tolerance is not None
+    return Adaptive(config.tolerance, config.T1, config.T2)
 
 
 def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:

@@ -8,8 +8,8 @@ from running.plan import Plan, PlannedTrial, SearchPlan
 from running.study import main
 
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.datasets import DATASETS
-from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES
+from hybridep.datasets import DATASETS, OWN, load
+from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, TOLERANCES
 from search_spaces import Limits, Space
 
 SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
@@ -45,12 +45,16 @@ class Args(StudyArgs):
 
 def plan(args: Args) -> Plan:
     """What the arguments ask for; InvalidInput in one line where they make no sense."""
+    if args.dataset.endswith(OWN):
+        load(args.dataset)
     if args.dataset not in DATASETS:
-        raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}")
+        raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}, or an {OWN} file of your own")
     if args.search not in SEARCHES:
         raise InvalidInput(f"--search {args.search!r}: must be one of {', '.join(SEARCHES)}")
     if args.protocol is not None and args.protocol not in PROTOCOLS:
         raise InvalidInput(f"--protocol {args.protocol!r}: must be one of {', '.join(PROTOCOLS)}")
+    if args.protocol is None and args.dataset not in PROTOCOLS:
+        raise InvalidInput(f"--protocol: must be given for a dataset of your own, one of {', '.join(PROTOCOLS)}")
     if args.trials < 1:
         raise InvalidInput(f"--trials {args.trials}: must be at least 1; --search thesis runs the thesis's five alone")
     if args.confirm < 0:
@@ -80,6 +84,8 @@ def chosen_protocol(args: Args) -> TrialConfig:
     """The protocol with the options that were given. A search selects on held-out images: a share of them, if the protocol has none."""
     protocol = PROTOCOLS[args.protocol or args.dataset]
     overrides = {"dataset": args.dataset, **given(args.options)}
+    if overrides.get("relaxation") == "adaptive":
+        overrides = {"tolerance": TOLERANCES[args.protocol or args.dataset], **overrides}
     if args.search != "thesis" and protocol.validation == 0 and "validation" not in overrides:
         images = min(DATASETS[args.dataset].train, overrides.get("train_samples", protocol.train_samples) or DATASETS[args.dataset].train)
         overrides["validation"] = images // VALIDATION_SHARE
