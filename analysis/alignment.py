@@ -6,7 +6,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from analysis.figures import INK, MUTED, STYLE
 from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
@@ -85,7 +85,9 @@ def alignment_figure(summary: pd.DataFrame, caption: str) -> Figure:
         _curves(error, own, "relative_error")
         cosine.set_title(title[0].upper() + title[1:], loc="left", fontweight="bold")
         error.set(xlabel="Training epoch", yscale="log")
+        error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        error.yaxis.set_minor_formatter(NullFormatter())
         _epochs(error, own["epoch"])
     panels[0, 0].set_ylabel("Cosine similarity with BPTT")
     panels[1, 0].set_ylabel("Relative error\n‖ĝ − BPTT‖ / ‖BPTT‖")

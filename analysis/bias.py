@@ -69,7 +69,7 @@ def _draw_orders(axes: Axes, curves: pd.DataFrame, slopes: pd.DataFrame, beta: f
     axes.fill_between(noise.index, LOWEST, noise, color=MUTED, alpha=0.15, linewidth=0)
     axes.axvline(beta, ymin=0.35, color=MUTED, lw=0.8, ls=":")
     axes.annotate("protocol's β", (beta, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=7, color=MUTED)
-    axes.annotate("rounding", (0.03, 0.03), xycoords="axes fraction", fontsize=7, color=MUTED)
+    axes.annotate("numerical noise", (0.03, 0.03), xycoords="axes fraction", fontsize=7, color=MUTED)
     axes.set(xscale="log", yscale="log", xlabel="Nudge β", ylabel="Bias of the estimator ‖E[ĝ] − BPTT‖ / ‖BPTT‖", ylim=(LOWEST, HIGHEST))
     axes.set_title("Order of the bias in β", loc="left", fontweight="bold")
     axes.legend(title="Estimator: fitted slope", loc="lower right", alignment="left", title_fontsize=7.5, fontsize=7.5, labelspacing=0.3)

@@ -26,7 +26,7 @@ Gradient = list[Tensor]
 Floats = NDArray[np.float64]
 
 # For float64. Not over-relaxed: a nudged output layer with squared error then comes to rest for β up to about 1 instead of 0.6.
-TO_REST: Final = Adaptive(tolerance=1e-13, T1=2_000, T2=2_000, over_relaxation=1.0)
+TO_REST: Final = Adaptive(tolerance=1e-14, T1=2_000, T2=2_000, over_relaxation=1.0)
 
 
 def in_double(config: TrialConfig, network: LayeredNetwork) -> LayeredNetwork:
@@ -120,7 +120,7 @@ def settled_bptt(
     state: list[Tensor],
     tolerance: float = 0.01,
     steps: int = 8,
-    limit: int = 2**14,
+    limit: int = 2**12,
 ) -> Reference:
     """The BPTT gradient through `steps` steps, or the fewest doublings of it, that twice as many change by less than `tolerance`.
 
@@ -246,8 +246,8 @@ class Biases:
         self.network, self.x, self.target, self.relaxation = network, x, target, relaxation
         self.drive, self.free = free_phase(network, relaxation, x)
         self.reference = settled_bptt(network, x, target, self.free.state, tolerance=1e-13)
-        # The same equilibrium reached on another way gives numbers that differ by what rounding and relaxation leave open.
-        _, again = free_phase(network, relaxation, x, [0.9 * block for block in self.free.state])
+        # The same equilibrium reached from beyond gives numbers that differ by what rounding and relaxation leave open.
+        _, again = free_phase(network, relaxation, x, [1.1 * block for block in self.free.state])
         other = bptt_gradient(network, x, target, again.state, self.reference.steps)
         here, there = (self._phase_gradient(equilibrium) for equilibrium in (self.free, again))
         precision = torch.finfo(x.dtype).eps

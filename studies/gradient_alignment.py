@@ -142,7 +142,9 @@ def caption(args: Args, plan: DirectPlan) -> str:
     protocol = plan.protocol
     shape = "-".join(map(str, (*protocol.channels, *protocol.sizes)))
     seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
-    text = f"{protocol.dataset}, {protocol.network} {shape}, trained with {args.strategy} EP, β = {protocol.beta:g}, {seeds}"
+    steps = f"T1 = {protocol.T1}, T2 = {protocol.T2}"
+    relaxation = steps if protocol.relaxation == "fixed" else f"adaptive relaxation within {steps}"
+    text = f"{protocol.dataset}, {protocol.network} {shape}, trained with {args.strategy} EP, β = {protocol.beta:g}, {relaxation}, {seeds}"
     return f"{text}\nShortened run: {plan.shortened}" if plan.shortened else text
 
 
