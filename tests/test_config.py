@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hybridep.config import InvalidInput, TrialConfig, one_line
+from hybridep.config import DEFAULT_TOLERANCE, InvalidInput, TrialConfig, one_line
 from hybridep.datasets import DATASETS
 from hybridep.estimators import ESTIMATORS
 from hybridep.schedules import FAMILIES
@@ -143,6 +143,13 @@ def test_values_at_their_bounds_are_taken(values):
 def test_one_learning_rate_may_be_a_plain_number():
     assert TrialConfig(learning_rates=0.3).learning_rates == (0.3,)
     assert TrialConfig.model_validate_json('{"learning_rates": 1}').learning_rates == (1.0,)
+
+
+def test_adaptive_relaxation_always_has_a_tolerance_and_fixed_steps_never():
+    assert TrialConfig(relaxation="adaptive").tolerance == DEFAULT_TOLERANCE
+    assert TrialConfig(relaxation="adaptive", tolerance=1e-6).tolerance == 1e-6
+    assert TrialConfig().replace(relaxation="adaptive").tolerance == DEFAULT_TOLERANCE
+    assert TrialConfig().tolerance is None
 
 
 def test_a_configuration_cannot_be_changed_but_replaced():
