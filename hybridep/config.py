@@ -201,7 +201,9 @@ class TrialConfig(BaseModel):
             raise InvalidInput(one_line(error)) from None
 
     def replace(self, **values: Any) -> "TrialConfig":
-        """A copy with other values, validated anew; raises InvalidInput with one line."""
+        """A copy with other values, validated anew; raises InvalidInput with one line. Going over to fixed steps drops the tolerance."""
+        if values.get("relaxation") == "fixed":
+            values = {"tolerance": None, **values}
         return self.create(**{**self.model_dump(), **values})
 
     def columns(self) -> dict[str, str | int | float | bool | None]:
