@@ -1,4 +1,4 @@
-"""What a machine offers to trials: GPUs and MIG slices as NVML answers in its own structures, and what CUDA_VISIBLE_DEVICES leaves of them."""
+"""What a machine offers to trials: GPUs and MIG slices as NVML answers, in its own structures, and what CUDA_VISIBLE_DEVICES leaves."""
 
 import os
 import subprocess

@@ -141,7 +141,7 @@ def schedulable() -> tuple[str, ...]:
 
 
 def _named(entry: str, found: list[Gpu]) -> tuple[str, ...]:
-    """The devices that an entry of CUDA_VISIBLE_DEVICES stands for; as in CUDA, the beginning of a UUID is enough where it is the only one."""
+    """The devices that an entry of CUDA_VISIBLE_DEVICES stands for. As in CUDA, the beginning of a UUID will do where no other has it."""
     if entry.isdecimal():
         matches = [gpu.devices for gpu in found[int(entry) : int(entry) + 1]]
     else:

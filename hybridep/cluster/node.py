@@ -1,0 +1,238 @@
+"""A Ray node on this machine, with its slices as GPUs that Ray schedules: started, listed and stopped.
+
+Ray's own command line can neither keep a second node to loopback nor leave the Ray client server out, and its `ray stop` ends every Ray
+process of the machine. So a process of ours starts Ray's node, as `ray.init` does, and all of it ends with that process. A file says
+which process that is.
+"""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from hybridep.cluster.access import Address, ray_environment
+from hybridep.cluster.machine import VISIBLE
+from hybridep.cluster.processes import Process
+from hybridep.config import InvalidInput
+
+START_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 20.0
+POLL_SECONDS: Final = 0.2
+# Twice the largest dataset in memory (CIFAR-10, once as it is sent), and what Ray wants for itself. Ray's default is a third of the memory.
+OBJECT_STORE_BYTES: Final = 512 * 2**20
+# Ray puts sockets below our folder, whose paths Linux limits to 107 characters.
+LONGEST_FOLDER: Final = 32
+
+
+class StartFailed(Exception):
+    """Ray did not start; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """A node to start. Port 0 of a head is one that is free."""
+
+    role: Literal["head", "join"]
+    head: Address
+    address: str
+    cpus: int
+    devices: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "NodePlan":
+        return cls(**{**content, "head": Address(**content["head"]), "devices": tuple(content["devices"])})
+
+    def __str__(self) -> str:
+        devices = f"devices {' '.join(self.devices)}" if self.devices else "no GPU"
+        what = f"head {self.head}" if self.role == "head" else f"node {self.address} of {self.head}"
+        return f"{what}: {self.cpus} {'CPU' if self.cpus == 1 else 'CPUs'}, {devices}"
+
+
+@dataclass(frozen=True)
+class StartedNode:
+    """A node that was started here, with the process that holds it and the folder of its files."""
+
+    plan: NodePlan
+    process: Process
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "session_latest" / "logs"
+
+    @property
+    def running(self) -> bool:
+        return self.process.running
+
+
+def runtime_folder() -> Path:
+    """Where nodes of this user keep their files on this machine: below RAY_TMPDIR or /tmp, closed to other users."""
+    base = Path(os.environ.get("RAY_TMPDIR") or "/tmp")
+    folder = base / f"hybridep-{os.getuid()}"
+    if len(str(folder)) > LONGEST_FOLDER or not folder.is_absolute():
+        longest = LONGEST_FOLDER - len(folder.name) - 1
+        raise InvalidInput(f"RAY_TMPDIR {base}: must be an absolute path of at most {longest} characters, for Ray puts sockets below it")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise InvalidInput(f"folder {folder}: cannot be made ({error.strerror or error})") from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise InvalidInput(f"folder {folder}: must be a folder that belongs to you alone (mode 700)")
+    return folder
+
+
+def started_nodes() -> list[StartedNode]:
+    """The nodes that were started here and not stopped, oldest first; some may have died."""
+    files = sorted(runtime_folder().glob("*/node.json"), key=lambda file: file.stat().st_mtime_ns)
+    nodes = []
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            nodes.append(StartedNode(NodePlan.from_json(content["plan"]), Process(**content["process"]), file.parent))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InvalidInput(f"{file}: is damaged ({type(error).__name__}); delete it once its process is gone") from None
+    return nodes
+
+
+def check_devices(devices: Iterable[str]) -> None:
+    """InvalidInput where a node that runs here gives one of the devices to trials already."""
+    for node in started_nodes():
+        shared = set(devices) & set(node.plan.devices)
+        if node.running and shared:
+            raise InvalidInput(f"device {min(shared)}: belongs to the node of process {node.process.pid}; choose others with {VISIBLE}")
+
+
+def run(plan: NodePlan, folder: Path | None = None) -> int:
+    """Start a node and hold it until SIGTERM or SIGINT, then end it; the exit code. It changes the environment of its process."""
+    folder = folder or _new_folder()
+    os.environ.update(
+        ray_environment(plan.head.host),
+        **{VISIBLE: ",".join(plan.devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
+    )
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    head = plan.role == "head"
+    parameters = RayParams(
+        node_ip_address=plan.address,
+        gcs_server_port=plan.head.port if head else None,
+        gcs_address=None if head else str(plan.head),
+        num_cpus=plan.cpus,
+        num_gpus=len(plan.devices),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation is wrong
+        no_monitor=True,
+        temp_dir=str(folder),
+    )
+    signal.signal(signal.SIGINT, _leave)  # Ray sets SIGTERM alone, and a shell that starts us in the background lets us ignore it
+    try:
+        # Its processes end with this one, however this one ends.
+        node = Node(parameters, head=head, shutdown_at_exit=True, spawn_reaper=True)
+    except Exception as error:
+        print(f"error: Ray did not start ({first_line(error)}); its logs are in {folder}", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _leave)
+    address = Address(plan.head.host, int(node.address.rpartition(":")[2]))
+    started = StartedNode(NodePlan(plan.role, address, plan.address, plan.cpus, plan.devices), _this_process(), folder)
+    try:
+        _record(started)
+        print(started.plan, flush=True)
+        while not (dead := node.dead_processes()):  # type: ignore[no-untyped-call]
+            time.sleep(POLL_SECONDS)
+    except SystemExit:
+        node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        return 0
+    print(f"error: Ray's {dead[0][0]} ended by itself; its logs are in {started.logs}", file=sys.stderr)
+    return 1
+
+
+def first_line(error: Exception) -> str:
+    """What Ray says, without what it advises."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit
+
+
+def _new_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="", dir=runtime_folder()))
+
+
+def _this_process() -> Process:
+    process = Process.find(os.getpid())
+    assert process is not None
+    return process
+
+
+def _record(node: StartedNode) -> None:
+    """Write what `started_nodes` reads, whole or not at all."""
+    content = {"plan": asdict(node.plan), "process": asdict(node.process)}
+    unfinished = node.folder / ".node.json"
+    unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    os.replace(unfinished, node.folder / "node.json")
+
+
+def start(plan: NodePlan) -> StartedNode:
+    """Start a node that outlives this process; return when it is up. StartFailed where it does not come up."""
+    folder = _new_folder()
+    log = folder / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hybridep.cluster.node", json.dumps(asdict(plan)), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    try:
+        while not (folder / "node.json").exists():
+            if process.poll() is not None:
+                raise StartFailed(_complaint(log))
+            if time.monotonic() > deadline:
+                raise StartFailed(f"Ray did not start within {START_SECONDS:.0f} seconds; its logs are in {folder}")
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    process.returncode = 0  # it outlives this process: no warning that it still runs
+    return next(node for node in started_nodes() if node.folder == folder)
+
+
+def _complaint(log: Path) -> str:
+    """Why a node did not start, from what it printed."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    complaints = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (complaints or lines or [f"Ray did not start; its logs are in {log.parent}"])[-1]
+
+
+def stop(node: StartedNode) -> bool:
+    """End a node and all that it started, and delete its files; False where it had died before."""
+    was_running = node.running
+    family = [node.process, *node.process.descendants()]
+    node.process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(process.running for process in family) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for process in family:
+        process.signal(signal.SIGKILL)
+    shutil.rmtree(node.folder, ignore_errors=True)
+    return was_running
+
+
+if __name__ == "__main__":
+    sys.exit(run(NodePlan.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])))
