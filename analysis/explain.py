@@ -71,9 +71,9 @@ def causes(strategies: Strategies) -> list[Cause]:
 def heat_map(strategies: Strategies) -> HeatMap | None:
     """None where β was the same for all."""
     table = strategies.table
-    if "beta" not in table or table["beta"].nunique() < 2:
+    known = table.reindex(columns=["cheap_share", "beta", "test_acc"]).dropna().astype(float)
+    if known["beta"].nunique() < 2:
         return None
-    known = table[["cheap_share", "beta", "test_acc"]].dropna().astype(float)
     share_edges = np.linspace(0, 1, BINS + 1)
     beta_edges = _beta_edges(known["beta"].to_numpy())
     edges = [beta_edges, share_edges]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.results import Trial, csv_value, make_trial, read_records
+from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, read_records
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, SEARCHED_FIELDS, THESIS, TOTAL_COLUMNS
 from hybridep.config import InvalidInput
 
@@ -127,8 +127,15 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], list[str]]:
     if header.get("format") != FORMAT:
         written = f"format {header['format']!r}" if "format" in header else "no format number"
         notes.append(f"study.json has {written}, this version knows format {FORMAT}: columns that both know are analysed.")
-    if not isinstance(header.get("protocol"), dict):
-        header["protocol"] = {}
+    for entry, kind in (("protocol", dict), ("arguments", dict), ("dataset", dict), ("seeds", list)):
+        if not isinstance(header.get(entry), kind):
+            header[entry] = kind()
+    for name, value in list(header["protocol"].items()):
+        try:
+            checked_value(name, value)
+        except ValueError as error:
+            notes.append(f"study.json is damaged: {error}, it is ignored.")
+            del header["protocol"][name]
     return header, notes
 
 
@@ -147,7 +154,7 @@ def _ray_trials(folder: Path, header: Mapping[str, Any], findings: _Findings) ->
             continue
         try:
             yield make_trial(records, header, entry.name, failed)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             findings.unreadable.append(entry.name)
 
 
@@ -197,7 +204,7 @@ def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """Counts as integers where every value is there and whole, so that files show 46900 and not 46900.0."""
     for name in COUNTS:
         values = table[name].to_numpy(dtype=float)
-        if np.isfinite(values).all() and (values == np.round(values)).all():
+        if np.isfinite(values).all() and (np.abs(values) <= LARGEST).all() and (values == np.round(values)).all():
             table[name] = values.astype(np.int64)
     return table
 

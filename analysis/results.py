@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from pydantic_core import from_json  # several times faster than json on result lines, and reads NaN
@@ -12,6 +12,9 @@ from pydantic_core import from_json  # several times faster than json on result 
 from analysis.vocabulary import EPOCH_COLUMNS, SHARED_COLUMNS, THESIS
 
 Record = dict[str, Any]
+
+NUMBERS = ("skew", "beta", "T1", "T2", "tolerance", "cycles", "epochs")  # configuration fields that analysis calculates with
+LARGEST = 1e15  # beyond any count, cost or loss that training could report
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ def read_records(path: Path) -> tuple[list[Record], int]:
         except ValueError:
             damaged += 1
             record = _record_after_tear(line)
-        if isinstance(record, dict) and isinstance(record.get("epoch"), (int, float)) and record["epoch"] >= 1:
-            by_epoch[int(record["epoch"])] = record
+        epoch = record.get("epoch") if isinstance(record, dict) else None
+        if _is_number(epoch) and 1 <= epoch <= LARGEST:
+            by_epoch[int(epoch)] = record
     return [by_epoch[epoch] for epoch in sorted(by_epoch)], damaged
 
 
@@ -75,10 +79,21 @@ def make_trial(records: list[Record], header: Mapping[str, Any], folder: str, fa
     origin = str(own.pop("origin", None) or ("thesis" if strategy in THESIS else "search"))
     seeds = tuple(int(seed) for seed in own.pop("seeds", None) or header.get("seeds") or range(_seeds_recorded(last)))
     protocol = header.get("protocol") or {}
-    config = {**protocol, **{name: csv_value(value) for name, value in own.items() if name in protocol or not protocol}}
+    config = {**protocol, **{name: checked_value(name, value) for name, value in own.items() if name in protocol or not protocol}}
     config.pop("seed", None)
     stopped = failed or last.get("done") is True
     return Trial(str(last.get("trial_id", folder)), strategy, origin, seeds, config, _columns(records, len(seeds)), stopped)
+
+
+def checked_value(name: str, value: Any) -> str | int | float | bool | None:
+    """A configuration value as it stands in a table; ValueError where it is nothing that analysis could calculate with."""
+    if name in NUMBERS and value is not None and not (_is_number(value) and 0 <= value <= LARGEST):
+        raise ValueError(f"{name} {value!r} is no number that training could use")
+    if name in ("beta", "epochs") and value is not None and value <= 0:
+        raise ValueError(f"{name} {value!r} must be more than 0")
+    if name == "sizes" and not (isinstance(value, (list, tuple)) and value and all(_is_number(size) and size >= 1 for size in value)):
+        raise ValueError(f"sizes {value!r} is no list of numbers of units")
+    return csv_value(value)
 
 
 def csv_value(value: Any) -> str | int | float | bool | None:
@@ -101,4 +116,11 @@ def _columns(records: list[Record], seeds: int) -> dict[str, np.ndarray]:
     common = np.array([[record.get(name) for name in shared] for record in records], dtype=float)
     columns = {name: np.full((seeds, len(records)), np.nan) for name in EPOCH_COLUMNS}
     columns |= {name: np.tile(common[:, place], (seeds, 1)) for place, name in enumerate(shared)}
-    return columns | {name: own[:, place].T for place, name in enumerate(by_seed)}
+    columns |= {name: own[:, place].T for place, name in enumerate(by_seed)}
+    for name, values in columns.items():
+        values[~(np.abs(values) <= (1 if name.endswith("_acc") else LARGEST))] = np.nan  # infinite, or no accuracy at all
+    return columns
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -156,6 +156,42 @@ def test_a_trial_whose_lines_do_not_fit_together_is_left_out(tmp_path):
     assert any("1 trial has results that do not fit together" in note and "trial_t9" in note for note in study.notes)
 
 
+@pytest.mark.parametrize(
+    "override", [{"beta": "x"}, {"beta": 0}, {"skew": [1]}, {"T1": True}, {"epochs": -1}, {"sizes": []}, {"T2": 1e300}]
+)
+def test_a_trial_whose_configuration_makes_no_sense_is_left_out(tmp_path, override):
+    write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS)
+    lines = records("t9", "search-0009", "search", SEEDS, {}, EPOCHS)
+    lines[-1]["config"] |= override
+    write_trial(tmp_path, lines)
+    study = read_study(tmp_path)
+    assert "search-0009" not in set(study.trials["strategy"])
+    assert any("trial_t9" in note for note in study.notes)
+
+
+@pytest.mark.parametrize("entry", [{"arguments": [1]}, {"dataset": "digits"}, {"protocol": None}, {"git": 3, "versions": []}])
+def test_entries_of_study_json_may_be_of_another_kind(tmp_path, entry):
+    write_one(tmp_path, **entry)
+    assert read_study(tmp_path).trials["status"].tolist() == ["complete"] * 2
+
+
+def test_a_damaged_field_of_the_protocol_is_told_and_ignored(tmp_path):
+    write_one(tmp_path, protocol={**PROTOCOL, "epochs": EPOCHS, "T1": "thirty"})
+    study = read_study(tmp_path)
+    assert "study.json is damaged: T1 'thirty' is no number that training could use, it is ignored." in study.notes
+    assert "T1" not in study.trials
+
+
+@pytest.mark.parametrize("number", [float("inf"), 1e308, 1.5, -3])
+def test_numbers_that_cannot_be_accuracies_are_none(tmp_path, number):
+    def overwrite(lines):
+        lines[-1]["test_acc_by_seed"] = [number, 0.5]
+        return lines
+
+    write_one(tmp_path, overwrite)
+    assert read_study(tmp_path).trials["test_acc"].fillna(-1).tolist() == [-1, 0.5]
+
+
 def test_one_seed_may_come_without_lists(tmp_path):
     write_header(tmp_path, (5,), EPOCHS, 1)
     lines = records("t1", "cosine", "thesis", (5,), THESIS["cosine"], EPOCHS)
