@@ -33,6 +33,12 @@ LABELS: Final = ("trial", "strategy", "origin", "seeds")
 SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
 MAGIC: Final = b"hybridep checkpoint 1\n"
 KEPT_CHECKPOINTS: Final = 2
+# What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
+CUDA_CONTEXT_BYTES: Final = 512 * 2**20
+
+
+class NoRoom(Exception):
+    """A trial cannot run on the device that it was given; the message says why in one line."""
 
 
 def over_seeds(rows: Sequence[Mapping[str, float | int | bool]]) -> dict[str, Any]:
@@ -158,8 +164,19 @@ class StrategyTrial(Trainable):
         use_threads(max(1, int(self._cpus)))
         if not self._gpus:
             return "cpu"
-        torch.cuda.set_per_process_memory_fraction(min(1.0, self._gpus))
-        return "cuda"
+        found = torch.cuda.device_count()
+        if found != 1:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            raise NoRoom(f"a trial uses one GPU, and here PyTorch finds {found} (CUDA_VISIBLE_DEVICES={visible}, share {self._gpus:g})")
+        memory = torch.cuda.get_device_properties(0).total_memory
+        room = self._gpus * memory - CUDA_CONTEXT_BYTES
+        if room <= 0:
+            raise NoRoom(f"{self._share(memory)} holds no more than CUDA itself; give trials more with --gpus-per-trial")
+        torch.cuda.set_per_process_memory_fraction(room / memory)
+        return "cuda:0"
+
+    def _share(self, memory: int) -> str:
+        return f"a share of {self._gpus:g} of a device with {memory / 2**30:.1f} GiB"
 
     def _load(self) -> int:
         """Continue from the newest readable checkpoint; the epoch that it holds, 0 where there is none."""
@@ -197,8 +214,19 @@ class StrategyTrial(Trainable):
         # An exception would look like a lost worker to Tune, and be tried again for ever.
         except OSError as error:
             return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
-        except Exception:
-            return {DONE: True, "failed": traceback.format_exc()}
+        except Exception as error:
+            return {DONE: True, "failed": self._reason(error)}
+
+    def _reason(self, error: Exception) -> str:
+        """Why a trial failed: in one line where its resources do not suffice, else with all that a programmer needs."""
+        import torch
+
+        if isinstance(error, NoRoom):
+            return str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            memory = torch.cuda.get_device_properties(0).total_memory
+            return f"the trial needs more memory than {self._share(memory)}; give it more with --gpus-per-trial, or a smaller --batch-size"
+        return traceback.format_exc()
 
     def _epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
