@@ -1,15 +1,21 @@
-"""What a machine offers to trials: GPUs and MIG slices as NVML answers, in its own structures, and what CUDA_VISIBLE_DEVICES leaves."""
+"""What a machine offers to trials: GPUs and MIG slices as NVML answers, in its own structures, and what CUDA_VISIBLE_DEVICES leaves;
+and what a trial makes of the share that it was given.
+"""
 
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pynvml
 import pytest
+import torch
 
+from hybridep import datasets
 from hybridep.cluster import machine
 from hybridep.cluster.machine import DriverFault, NoDriver, schedulable
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.trainable import StrategyTrial
 from tests.nvml import a100, geforce, pretend
 
 SLICED = a100("a", {0: "3g.20gb", 4: "1g.5gb", 6: "1g.5gb"})
@@ -142,3 +148,59 @@ def test_cpus_are_those_that_this_process_may_use():
         assert machine.cpus() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture
+def step_on(monkeypatch, tmp_path):
+    """Takes the first step of a trial with a share of so many GPUs, where PyTorch finds so many devices with so much memory."""
+    caps = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", caps.append)
+
+    def step(gpus, devices=1, memory=5 * 2**30):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory))
+        trial = StrategyTrial.__new__(StrategyTrial)
+        config = {"trial": "centered", "strategy": "centered", "origin": "thesis", "seeds": [0]}
+        protocol = TrialConfig(epochs=1, train_samples=100).model_dump()
+        trial.setup(config, protocol=protocol, dataset=datasets.load("digits"), trials=str(tmp_path), cpus=1.0, gpus=gpus)
+        return trial.step(), caps
+
+    return step
+
+
+def test_a_trial_caps_its_memory_at_its_share_less_what_cuda_takes(step_on, monkeypatch):
+    used = []
+
+    def trainer(config, dataset, device):
+        used.append(device)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee the documentation.")
+
+    monkeypatch.setattr("hybridep.trainer.Trainer", trainer)
+    result, caps = step_on(gpus=0.5)
+    assert used == ["cuda:0"]
+    assert caps == [pytest.approx(0.5 - 0.5 / 5)]  # half of 5 GiB less half a GiB
+    assert result["failed"] == (
+        "the trial needs more memory than a share of 0.5 of a device with 5.0 GiB; "
+        "give it more with --gpus-per-trial, or a smaller --batch-size"
+    )
+    assert result["done"]
+
+
+@pytest.mark.parametrize("devices", [0, 2])
+def test_a_trial_that_does_not_see_exactly_one_device_gives_up_in_one_line(step_on, devices):
+    result, caps = step_on(gpus=1.0, devices=devices)
+    assert result["failed"].startswith(f"a trial uses one GPU, and here PyTorch finds {devices} (CUDA_VISIBLE_DEVICES=")
+    assert "\n" not in result["failed"]
+    assert caps == []
+
+
+def test_a_share_too_small_for_cuda_itself_is_told_before_anything_is_put_there(step_on):
+    result, caps = step_on(gpus=0.1)
+    assert result["failed"].startswith("a share of 0.1 of a device with 5.0 GiB holds no more than CUDA itself")
+    assert caps == []
+
+
+def test_a_trial_without_a_share_of_a_gpu_runs_on_its_cpus(step_on):
+    result, caps = step_on(gpus=0.0, devices=4)
+    assert "line" in result
+    assert caps == []
