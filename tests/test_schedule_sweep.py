@@ -257,7 +257,7 @@ def test_a_checkpoint_that_is_ahead_of_its_rows_is_dropped(begun: Path) -> None:
     for epoch in (1, 2):
         (trial / f"checkpoint-00000{epoch}.pt").touch()
     folder = StudyFolder.open(begun, "schedule_sweep")
-    folder.earlier_trials()
+    folder.recover()
     folder.close()
     assert [path.name for path in trial.glob("checkpoint*")] == ["checkpoint-000001.pt"]
 

@@ -95,13 +95,17 @@ class StudyFolder:
     def trial(self, name: str) -> TrialFiles:
         return TrialFiles(self.trials / name)
 
-    def earlier_trials(self) -> list[TrialFiles]:
-        """The trials that have a folder, those that failed made ready to be tried again."""
-        found = [TrialFiles(path) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
+    def begun(self) -> list[TrialFiles]:
+        """The trials that have a folder."""
+        return [TrialFiles(path) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
+
+    def recover(self) -> list[TrialFiles]:
+        """The trials that have a folder, made ready to go on: those that failed are to be tried again, and no row is to be missed."""
+        found = self.begun()
         for files in found:
             files.error.unlink(missing_ok=True)
             last = files.last()
-            files.drop_checkpoints(after=last["epoch"] if last else 0)  # such a checkpoint would leave a gap in the rows
+            files.drop_checkpoints(after=last["epoch"] if last else 0)
         return found
 
     @classmethod

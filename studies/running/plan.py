@@ -62,7 +62,7 @@ def complete(folder: StudyFolder, plan: Plan) -> bool:
     """Whether every trial has ended, so that there is nothing to start Ray for."""
     if not all(folder.trial(trial.name).ended for trial in plan.fixed):
         return False
-    if plan.search and sum(files.ended for files in folder.earlier_trials() if files.path.name.startswith("search-")) < plan.search.trials:
+    if plan.search and sum(files.ended for files in folder.begun() if files.path.name.startswith("search-")) < plan.search.trials:
         return False
     return all(folder.trial(trial.name).ended for trial in confirmations(folder, plan))
 
@@ -71,7 +71,7 @@ def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
     """The thesis's strategies and those near the front, each to run on seeds that the search has not seen."""
     if not plan.fresh_seeds:
         return []
-    rows = {files.path.name: row for files in folder.earlier_trials() if (row := files.last()) and row.get("done")}
+    rows = {files.path.name: row for files in folder.begun() if (row := files.last()) and row.get("done")}
     points = {name: Point.of(row) for name, row in rows.items() if row["config"]["origin"] != "confirm"}
     chosen = {point.strategy for point in front(points.values(), slack=CONFIRM_WITHIN)}
     return [

@@ -45,6 +45,7 @@ class Resources:
         """Check what can be checked without Ray, and set what Ray reads when it is imported; InvalidInput where a trial could never run."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what Ray would print of dead workers, the study says in a line
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # a record of every call, for a dashboard that is not there
         if self.ray_address is not None:
             _check_reachable(self.ray_address)
             return

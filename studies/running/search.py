@@ -76,6 +76,7 @@ SAMPLERS: Final[Mapping[str, Callable[[Start], BaseSampler]]] = {
 class TrialSource(Searcher):
     """Gives Tune one trial after another, and hears how each ended.
 
+    `unfinished` are the names of those given out that have not ended; after Tune has, these are the ones that it gave up.
     `confirm` is asked for more trials once when all others have ended. No more than `most()` trials are given out at a time: a sampler
     that is asked too early knows less than it could.
     """
@@ -95,20 +96,17 @@ class TrialSource(Searcher):
         self._most = most
         known = search.enqueue(fixed) if search else frozenset()
         self._waiting = deque(trial for trial in fixed if trial.name not in known and not folder.trial(trial.name).ended)
-        self._live: set[str] = set()
-        self._one_ended = False
+        self._live: dict[str, str] = {}
+        self.unfinished: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         if len(self._live) >= self._most():
             return None
-        if self._one_ended and self._live:
-            # Tune asks before it gives the free worker to the trial that is waiting; asked next time, it need not wait for the sampler.
-            self._one_ended = False
-            return None
         trial = self._next(trial_id)
         if trial is None:
             return None if self._live else Searcher.FINISHED
-        self._live.add(trial_id)
+        self._live[trial_id] = trial.name
+        self.unfinished.add(trial.name)
         return trial.ray_config()
 
     def _next(self, trial_id: str) -> PlannedTrial | None:
@@ -123,8 +121,9 @@ class TrialSource(Searcher):
         return None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._live.discard(trial_id)
-        self._one_ended = True
+        name = self._live.pop(trial_id)
+        if result and result.get("done"):
+            self.unfinished.discard(name)
         if self._search:
             self._search.end(trial_id, result or {})
 

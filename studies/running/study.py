@@ -27,7 +27,8 @@ def write_sweep_report(folder: Path) -> None:
     """Tables, figures and page of a study that looks for the front."""
     from analysis.report import write_report
 
-    write_report(folder)
+    summary = write_report(folder)
+    print(f"{summary.text}\n{summary.page}", flush=True)
 
 
 def main(
@@ -121,7 +122,7 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
 def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     progress = Progress(plan.trials, plan.protocol.epochs)
-    for files in folder.earlier_trials():
+    for files in folder.recover():
         last = files.last()
         if last and last.get("done"):
             progress.found(Point.of(last))
@@ -142,7 +143,7 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
     go_on = f"Continue with: python {sys.argv[0]} --resume {folder.path}"
     try:
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
-            tuning.run_trials(folder, plan, dataset, resources, progress)
+            tuning.run_trials(folder, plan, dataset, resources, tuning.StudyLog(folder, progress, resources.time_budget))
         folder.write(ended=now())
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)

@@ -76,29 +76,28 @@ def cluster_resources() -> dict[str, float]:
 class StudyLog(tune.Callback):
     """Writes each epoch to its trial's folder as it is reported, keeps `progress`, and ends a study that cannot go on."""
 
-    def __init__(self, folder: StudyFolder, progress: Progress, deadline: float | None) -> None:
+    def __init__(self, folder: StudyFolder, progress: Progress, time_budget: float | None = None) -> None:
+        self.progress = progress
         self._folder = folder
-        self._progress = progress
-        self._deadline = deadline
+        self._deadline = math.inf if time_budget is None else time.monotonic() + time_budget
         self._events: dict[str, EventLog] = {}
         self._deaths: Counter[str] = Counter()
-        self.open: set[str] = set()
+        self._resources: dict[Any, Any] = {}
         self.epochs = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that is not used here
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._progress.show()
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        self.progress.show()
+        if time.monotonic() > self._deadline:
             raise OutOfTime("the time budget is spent")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config["trial"]
         with stopping_on_storage_errors():
             self._folder.trial(name).begin(trial.config)
-        self.open.add(name)
-        self._progress.began(name)
+        self.progress.began(name)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         name = trial.config["trial"]
@@ -116,34 +115,40 @@ class StudyLog(tune.Callback):
             if name not in self._events:
                 self._events[name] = EventLog(files.path, row["config"])
             self._events[name].epoch(row)
-            self._progress.epoch(name, row["epoch"])
+            self.progress.epoch(name, row["epoch"])
             if row["done"]:
                 self._events.pop(name).close(complete=True)
                 files.drop_checkpoints()
-                self.open.discard(name)
-                self._progress.ended(name, Point.of(row))
+                self.progress.ended(name, Point.of(row))
 
     def _failed(self, name: str, reason: str, storage: bool) -> None:
         if storage:
             raise StudyStopped(f"trial {name} could not write its checkpoint: {reason}")
         self._folder.trial(name).error.write_text(reason + "\n", encoding="utf-8")
         self._close_events(name)
-        self.open.discard(name)
-        self._progress.ended(name, None)
+        self.progress.ended(name, None)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Tune keeps ended trials: of each number that it was sent several averages and its course, and a description of resources of
+        # its own. Without these, a study's memory grows by some kilobytes a trial.
+        metadata = trial.run_metadata
+        for kept in (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result, trial.evaluated_params):
+            kept.clear()
+        trial.placement_group_factory = self._resources.setdefault(trial.placement_group_factory, trial.placement_group_factory)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config["trial"]
         self._close_events(name)
-        self._progress.running.discard(name)
+        self.progress.running.discard(name)
         self._deaths[name] += 1
-        self._progress.note(f"The process of trial {name} died; the trial goes on from its last checkpoint.")
+        self.progress.note(f"The process of trial {name} died; the trial goes on from its last checkpoint.")
         if self._deaths[name] >= MOST_DEATHS:
             reason = " ".join(str(trial.get_error()).split())[:300]
             raise StudyStopped(f"the process of trial {name} died {MOST_DEATHS} times in the same epoch: {reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._close_events(trial.config["trial"])
-        self._progress.running.discard(trial.config["trial"])
+        self.progress.running.discard(trial.config["trial"])
 
     def _close_events(self, name: str) -> None:
         if name in self._events:
@@ -160,7 +165,10 @@ def stopping_on_storage_errors() -> Iterator[None]:
 
 
 class Slots:
-    """How many trials to give out at a time: as many as the cluster can run, which may grow, and one to come next."""
+    """How many trials to give out at a time: as many as the cluster can run, which may grow.
+
+    One that waits would cost more than it saves: Tune reserves resources for it and starts an actor, to drop both when a worker is free.
+    """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -170,14 +178,12 @@ class Slots:
     def __call__(self) -> float:
         if time.monotonic() - self._counted > COUNT_SLOTS_SECONDS:
             self._counted = time.monotonic()
-            self._slots = 1 + self._resources.slots(cluster_resources())
+            self._slots = max(1, self._resources.slots(cluster_resources()))
         return min(self._slots, self._resources.max_concurrent or math.inf)
 
 
-def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
+def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, log: StudyLog) -> None:
     """Run until every trial has ended. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
-    deadline = None if resources.time_budget is None else time.monotonic() + resources.time_budget
-    log = StudyLog(folder, progress, deadline)
     trainable = tune.with_resources(
         tune.with_parameters(
             StrategyTrial,
@@ -192,7 +198,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
 
     def confirm() -> list[PlannedTrial]:
         trials = confirmations(folder, plan)
-        progress.planned += len(trials)
+        log.progress.planned = plan.trials + len(trials)
         return trials
 
     while True:
@@ -219,7 +225,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
                 ),
             ).fit()
         # Tune gives a trial up when its reused worker dies while it changes trials; such a trial is simply run again.
-        left = {name for name in log.open if not folder.trial(name).ended}
+        left = source.unfinished
         if not left:
             return
         if log.epochs == epochs:
