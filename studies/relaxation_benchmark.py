@@ -1,0 +1,273 @@
+"""How fast and how exact relaxation is on this machine: autograd on Φ step by step, FixedSteps and Adaptive, side by side in one run.
+
+All protocols run on Fashion-MNIST, padded to 3×32×32 for cifar10: its labels are real, networks learn, and one dataset is enough.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Final, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from benchmarking.autograd_ep import AutogradEP
+from benchmarking.implementation import ClosedForm, Implementation, Outcome
+from benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
+from benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
+from running.arguments import as_json, parse
+from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from torch import Tensor
+
+from analysis.relaxation_speed import as_text, draw_relaxation_speed
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import Dataset, DatasetError, load
+from hybridep.estimators import ESTIMATORS
+from hybridep.images import Images
+from hybridep.kernels import use_threads
+from hybridep.presets import PROTOCOLS, TOLERANCES
+from hybridep.relaxation import Adaptive, FixedSteps
+from hybridep.streams import stream
+from hybridep.trainer import learning_rate
+
+KIND: Final = "relaxation_benchmark"
+BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
+MEASURED: Final = ("standard", "centered")
+# fashion-conv's own 30 free steps are few on purpose, to provoke collapse; here it is relaxed as cifar10 is.
+FREE_STEPS: Final = {"fashion-conv": 150}
+
+
+@dataclass(frozen=True)
+class Args:
+    protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv")
+    """What to measure: mnist, fashion-mnist, fashion-conv, cifar10. The last takes several times as long as the others together."""
+    updates: tuple[int, ...] = (0, 500)
+    """After how many updates of training to measure. Adaptive trains, with the centered estimator."""
+    tolerances: tuple[float, ...] = ()
+    """Measure Adaptive at each of these tolerances, beside FixedSteps; if not given, at the protocol's own, beside autograd as well."""
+    repetitions: int = 5
+    """Minibatches to time each row on, the same ones for all rows."""
+    threads: int = 1
+    """CPU threads."""
+    data_dir: Path | None = None
+    """Folder with Fashion-MNIST: torchvision's layout or the official files."""
+    out: Path | None = None
+    """Folder for results.csv, products.csv, benchmark.json and the figure; a new one under results/ if not given."""
+
+
+def check(args: Args) -> None:
+    """InvalidInput in one line for a mistake."""
+    for name in args.protocol:
+        if name not in BENCHMARKS:
+            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(BENCHMARKS)}")
+    if not args.protocol or not args.updates:
+        raise InvalidInput(f"--{'updates' if args.protocol else 'protocol'}: must name at least one")
+    if min(args.updates) < 0:
+        raise InvalidInput(f"--updates {min(args.updates)}: must be 0 or more")
+    for tolerance in args.tolerances:
+        if not 0 < tolerance < float("inf"):
+            raise InvalidInput(f"--tolerances {tolerance:g}: must be more than 0")
+    if args.repetitions < 1:
+        raise InvalidInput(f"--repetitions {args.repetitions}: must be at least 1")
+    available = len(os.sched_getaffinity(0))
+    if not 1 <= args.threads <= available:
+        raise InvalidInput(f"--threads {args.threads}: must be 1 to {available}, the CPUs that this process may use")
+    if args.out is not None:
+        check_vacant(args.out)
+
+
+def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of results.csv and of products.csv for one protocol."""
+    config = PROTOCOLS[name]
+    config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
+    tolerances = args.tolerances or (TOLERANCES[name],)
+    cases: dict[Case, Implementation] = {} if args.tolerances else {Case("autograd"): AutogradEP(config)}
+    cases[Case("fixed")] = ClosedForm(config, FixedSteps(config.T1, config.T2))
+    cases |= {Case("adaptive", tolerance): ClosedForm(config, Adaptive(tolerance, config.T1, config.T2)) for tolerance in tolerances}
+    rates = measure(operations(config, config.batch_size))
+    shared = {"protocol": name, "threads": args.threads}
+    rows = []
+    batches = minibatches(config, dataset)
+    learner = ClosedForm(config, Adaptive(TOLERANCES[name], config.T1, config.T2))
+    trained = 0
+    for updates in sorted(set(args.updates)):
+        _say(f"{name}: training to update {updates}")
+        train(learner, batches, range(trained, updates), per_epoch=_samples(config, dataset) // config.batch_size)
+        trained = updates
+        _say(f"{name}: measuring after {updates} updates")
+        measured = [next(batches) for _ in range(args.repetitions)]
+        for row in compare(config, cases, learner.network.parameters, measured):
+            rows.append({**shared, "updates": updates, **row, "best_gflops": best_gflops(rates), "load": os.getloadavg()[0]})
+    return rows, [{**shared, **_rate_row(rate)} for rate in rates]
+
+
+def _samples(config: TrialConfig, dataset: Dataset) -> int:
+    return config.train_samples or len(dataset.train_labels)
+
+
+def minibatches(config: TrialConfig, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch in a trial's own order: x [n, channels, height, width] and one-hot targets [n, classes]."""
+    pixels, info = dataset.train_images, dataset.info
+    if config.dataset == "cifar10":
+        padded = np.pad(pixels, ((0, 0), (0, 0), (2, 2), (2, 2)))
+        pixels = np.broadcast_to(padded, (len(padded), 3, 32, 32))
+        info = replace(info, shape=(3, 32, 32), mean=info.mean * 3, std=info.std * 3)
+    images = Images(pixels, dataset.train_labels, info, config.std_factor, torch.empty(0))
+    order = stream(config.seed, "order")
+    n = config.batch_size
+    while True:
+        epoch = torch.from_numpy(order.permutation(_samples(config, dataset)))
+        # Whole minibatches alone: the last, smaller one of an epoch would have a time of its own.
+        for rows in epoch[: len(epoch) // n * n].split(n):
+            x, labels = images.batch(rows)
+            yield x, images.one_hot(labels)
+
+
+def train(learner: ClosedForm, batches: Iterator[tuple[Tensor, Tensor]], updates: range, per_epoch: int) -> None:
+    """Train at the protocol's learning rates, whose decay is spread over as many epochs as it takes."""
+    config = learner.config
+    config = config.replace(epochs=max(config.epochs, updates.stop // per_epoch + 1))
+    base = config.learning_rates * (learner.network.layers if len(config.learning_rates) == 1 else 1)
+    for update in updates:
+        for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
+            group["lr"] = learning_rate(rate, update // per_epoch, config)
+        learner.update(*next(batches), ESTIMATORS["centered"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """An implementation, and its tolerance where it has one."""
+
+    implementation: str
+    tolerance: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One timed update and its relative gradient errors: against the thesis's dynamics at rest, and against this relaxation's own limit."""
+
+    outcome: Outcome
+    seconds: float
+    cpu_seconds: float
+    error: float
+    own_error: float
+
+
+def compare(
+    config: TrialConfig, cases: dict[Case, Implementation], parameters: list[Tensor], batches: list[tuple[Tensor, Tensor]]
+) -> Iterator[dict[str, Any]]:
+    """A row for each estimator and case, all at the same weights and on the same minibatches, taking turns."""
+    limits = {case: limit(implementation.relaxation) for case, implementation in cases.items() if isinstance(implementation, ClosedForm)}
+    at_rest = {
+        relaxation: full_convergence(config, parameters, relaxation, batches, MEASURED) for relaxation in {SYNCHRONOUS, *limits.values()}
+    }
+    runs: dict[tuple[str, Case], list[Run]] = {(estimator, case): [] for estimator in MEASURED for case in cases}
+    for implementation in cases.values():
+        implementation.load(parameters)
+        implementation.update(*batches[0], ESTIMATORS[MEASURED[0]])
+    for number, (x, target) in enumerate(batches):
+        # In another order every time, so that what disturbs the machine does not always meet the same row.
+        for at in stream(number, "order").permutation(len(runs)):
+            estimator, case = list(runs)[at]
+            started, cpu_started = time.perf_counter(), time.process_time()
+            outcome = cases[case].update(x, target, ESTIMATORS[estimator])
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            errors = [
+                relative_error(outcome.gradient, at_rest[rest][number].gradients[estimator])
+                for rest in (SYNCHRONOUS, limits.get(case, SYNCHRONOUS))
+            ]
+            runs[estimator, case].append(Run(outcome, seconds, cpu_seconds, *errors))
+    for (estimator, case), found in runs.items():
+        implementation = cases[case]
+        unconverged = [reference.unconverged[estimator] for reference in at_rest[SYNCHRONOUS]]
+        share = _products_share(implementation, batches[0][0]) if isinstance(implementation, ClosedForm) else np.nan
+        yield {
+            "estimator": estimator,
+            "implementation": case.implementation,
+            "tolerance": case.tolerance,
+            **_summary(found, flops_per_step(config)),
+            "products_share": share,
+            "reference_unconverged": float(np.mean(unconverged)),
+        }
+
+
+def _summary(runs: list[Run], flops: float) -> dict[str, Any]:
+    """The figures of one row: medians of times and rates, means of errors; `flops` is what a step costs for one sample."""
+    free = torch.cat([run.outcome.free_steps for run in runs]).double()
+    nudged = torch.cat([run.outcome.nudged_steps for run in runs]).double()
+    steps = [float(run.outcome.free_steps.sum() + run.outcome.nudged_steps.sum()) for run in runs]
+    return {
+        "repetitions": len(runs),
+        "milliseconds": 1e3 * median(run.seconds for run in runs),
+        "cpu_milliseconds": 1e3 * median(run.cpu_seconds for run in runs),
+        "relaxation_share": median(run.outcome.relaxation_seconds / run.seconds for run in runs),
+        "free_steps_mean": float(free.mean()),
+        "free_steps_p99": float(free.quantile(0.99)),
+        "nudged_steps_mean": float(nudged.mean()),
+        "nudged_steps_p99": float(nudged.quantile(0.99)),
+        "gradient_error": fmean(run.error for run in runs),
+        "gradient_error_worst": max(run.error for run in runs),
+        "own_gradient_error": fmean(run.own_error for run in runs),
+        "gflops": median(flops * count / run.outcome.relaxation_seconds for count, run in zip(steps, runs, strict=True)) / 1e9,
+    }
+
+
+@torch.no_grad()
+def _products_share(implementation: ClosedForm, x: Tensor) -> float:
+    return share_in_products(lambda: implementation.free_phase(x))
+
+
+def _rate_row(rate: Rate) -> dict[str, Any]:
+    gflops = rate.operation.flops / rate.seconds / 1e9 if rate.operation.flops else np.nan
+    return {"operation": rate.operation.name, "backend": rate.backend, "microseconds": 1e6 * rate.seconds, "gflops": gflops}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the process's exit code."""
+    try:
+        args = cast(Args, parse(cast(Any, Args), argv))
+        check(args)
+        dataset = load("fashion-mnist", args.data_dir)
+        folder = args.out or default_path(KIND)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (InvalidInput, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: --out {args.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
+        return 2
+    use_threads(args.threads)
+    description = {
+        "kind": KIND,
+        "arguments": as_json(cast(Any, args)),
+        "started": now(),
+        "machine": machine(),
+        "versions": versions(),
+        "git": git_state(),
+    }
+    rows, products = [], []
+    for name in args.protocol:
+        found = benchmark(name, args, dataset)
+        rows += found[0]
+        products += found[1]
+        # After every protocol, so that what was measured is not lost when the rest is interrupted.
+        pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+        pd.DataFrame(products).to_csv(folder / "products.csv", index=False)
+        write_json(folder / "benchmark.json", {**description, "ended": now()})
+    results = pd.read_csv(folder / "results.csv")
+    print(as_text(results))
+    files = draw_relaxation_speed(results, folder)
+    print(f"{folder}: results.csv, products.csv, benchmark.json, {', '.join(file.name for file in files)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
