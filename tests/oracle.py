@@ -110,3 +110,9 @@ def rows(state: Sequence[Tensor], selected: Tensor) -> list[Tensor]:
 def furthest(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """Largest absolute difference of any unit."""
     return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True) if a.numel())
+
+
+def sweep_factors(factor: float, layers: int, cost: str, beta: float | None) -> list[float]:
+    """How far a sweep moves each layer: the last one less under a nudge, whose squared error feeds back on it."""
+    share = 1 / (1 + max(beta or 0.0, 0.0)) if cost == "mse" else 1.0
+    return [factor] * (layers - 1) + [factor * share]

@@ -13,7 +13,7 @@ from hybridep.networks import ConvNet
 from hybridep.phases import estimate
 from hybridep.relaxation import FixedSteps
 from hybridep.streams import stream
-from tests.oracle import ACTIVATIONS, POOLS, Oracle, assert_same_gradient, furthest, rows
+from tests.oracle import ACTIVATIONS, POOLS, Oracle, assert_same_gradient, furthest, rows, sweep_factors
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 # Biases that put pre-activations inside the linear stretch of the hard sigmoids: saturated units are equal, and equal units tie in pooling.
@@ -68,6 +68,7 @@ class Case:
         for bias in self.network.parameters[1::2]:
             bias += CENTRES[activation]
         self.network.refresh()
+        self.cost = cost
         self.oracle = Oracle.of(self.network, activation, cost, stride=stride, padding=padding, pooling=pooling)
         self.x = torch.from_numpy(generator.normal(size=(n, *image))).to(dtype)
         self.target = F.one_hot(torch.from_numpy(generator.integers(0, dense[-1], size=n)), dense[-1]).to(dtype)
@@ -162,7 +163,8 @@ def test_a_sweep_is_the_two_halves_one_after_the_other(case, beta, factor):
             for half in (first, 1 - first):
                 assume(case.untied(state))
                 target = case.oracle.step(case.x, state, case.target, nudge or 0.0)
-                state = [s + factor * (t - s) if number % 2 == half else s for number, (s, t) in enumerate(zip(state, target, strict=True))]
+                moved_by = sweep_factors(factor, len(state), case.cost, nudge)
+                state = [s + moved_by[i] * (t - s) if i % 2 == half else s for i, (s, t) in enumerate(zip(state, target, strict=True))]
             dynamics.sweep(factor)
             assert furthest(dynamics.state, state) < 1e-12
             moved = torch.stack([(a - b).abs().flatten(1).amax(dim=1) for a, b in zip(state, before, strict=True)]).amax(dim=0)

@@ -15,7 +15,7 @@ from hybridep.networks import MLP, make_network
 from hybridep.phases import estimate
 from hybridep.relaxation import FixedSteps
 from hybridep.streams import stream
-from tests.oracle import ACTIVATIONS, Oracle, assert_same_gradient, furthest, rows
+from tests.oracle import ACTIVATIONS, Oracle, assert_same_gradient, furthest, rows, sweep_factors
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 FLOAT64 = torch.empty(0, dtype=torch.float64)
@@ -27,6 +27,7 @@ class Case:
     def __init__(self, sizes, activation="tanh", cost="mse", n=3, seed=0, gain=0.8, dtype=torch.float64):
         generator = stream(seed, "initialisation")
         self.network = MLP(tuple(sizes), activation, cost, gain, generator, torch.empty(0, dtype=dtype))
+        self.cost = cost
         self.oracle = Oracle.of(self.network, activation, cost)
         self.x = torch.from_numpy(generator.normal(size=(n, 1, 1, sizes[0]))).to(dtype)
         self.target = F.one_hot(torch.from_numpy(generator.integers(0, sizes[-1], size=n)), sizes[-1]).to(dtype)
@@ -89,7 +90,8 @@ def test_a_sweep_is_the_two_halves_one_after_the_other(case, beta, factor):
         first = 0 if nudge is None else (len(state) - 1) % 2
         for half in (first, 1 - first):
             target = case.oracle.step(case.x, state, case.target, nudge or 0.0)
-            state = [s + factor * (t - s) if number % 2 == half else s for number, (s, t) in enumerate(zip(state, target, strict=True))]
+            moved_by = sweep_factors(factor, len(state), case.cost, nudge)
+            state = [s + moved_by[i] * (t - s) if i % 2 == half else s for i, (s, t) in enumerate(zip(state, target, strict=True))]
         dynamics = case.bind(case.random_state, nudge)
         dynamics.sweep(factor)
         assert furthest(case.network.layer_states(dynamics.state), state) < 1e-12

@@ -290,3 +290,19 @@ def test_single_precision_converges_to_a_tolerance_above_its_rounding(kind):
     found, exact = single.free(Adaptive(1e-5, 500, 500)), double.free(Adaptive(1e-12, 500, 500))
     assert found.converged.all()
     assert furthest([block.double() for block in found.state], exact.state) < 1e-4
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.85, 1.5])
+def test_strong_nudges_converge_in_sweeps_though_synchronous_steps_swing(beta):
+    generator = stream(0, "initialisation")
+    network = MLP((20, 16, 10), "tanh", "mse", 0.5, generator, torch.empty(0, dtype=torch.float64))
+    x = torch.from_numpy(generator.normal(size=(12, 20)))
+    target = torch.eye(10, dtype=torch.float64)[torch.arange(12) % 10]
+    drive, betas = network.input_drive(x), torch.full((12,), beta, dtype=torch.float64)
+    free = Adaptive(1e-12, 500, 500).free(network.bind(drive, network.zeros(drive), at_rest=True))
+    nudged = Adaptive(1e-10, 500, 500).nudged(network.bind(drive, free.state, target, betas, at_rest=True))
+    assert nudged.converged.all()
+    # It is an equilibrium of the nudged dynamics, and where synchronous steps swing they do so around it.
+    dynamics = network.bind(drive, nudged.state, target, betas)
+    dynamics.step()
+    assert dynamics.change().max() < 1e-9

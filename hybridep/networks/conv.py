@@ -180,7 +180,7 @@ class ConvNet(LayeredNetwork):
 
     def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
         n = x.shape[0]
-        weighted = [s * weights.view(-1, *[1] * (s.dim() - 1)) for s in state]
+        weighted = [s * _like(weights, s) for s in state]
         # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
         below, above = _channels_last(x), weighted[0].unflatten(0, (-1, n)).sum(dim=0)
         gradient = self._connection_gradient(0, below, above)
@@ -216,15 +216,17 @@ class ConvDynamics(Dynamics):
         drive, self.choices[layer] = self.network.connections[layer].forward(self.state[layer - 1])
         return drive
 
-    def _updated(self, layer: int, up: Tensor, factor: float = 1.0) -> Tensor:
-        """One layer moved by factor · (ρ(∂Φ/∂s) − s), written over `up`."""
+    def _updated(self, layer: int, up: Tensor, factor: float | None = None) -> Tensor:
+        """One layer moved by factor · (ρ(∂Φ/∂s) − s), all the way in a synchronous step; written over `up`."""
         if layer + 1 < len(self.state):
             up += self.network.connections[layer + 1].transpose(self.state[layer + 1], self.choices[layer + 1])  # type: ignore[arg-type]
         elif self.beta is not None and self.target is not None:
             pull = self.network.cost.pull(self.state[layer], self.target, self.network.readout)
-            up.addcmul_(pull, self.beta.view(-1, *[1] * (pull.dim() - 1)))
-        new = self.network.activate_(up)
-        return new if factor == 1.0 else torch.lerp(self.state[layer], new, factor, out=new)
+            up.addcmul_(pull, _like(self.beta, pull))
+        new, old = self.network.activate_(up), self.state[layer]
+        if factor is not None and self.beta is not None and layer + 1 == len(self.state):
+            return torch.lerp(old, new, _like(factor * self.network.nudged_share(self.beta), new), out=new)
+        return new if factor is None or factor == 1.0 else torch.lerp(old, new, factor, out=new)
 
     def step(self) -> None:
         drives = [self._up(layer) for layer in range(len(self.state))]
@@ -256,6 +258,11 @@ class ConvDynamics(Dynamics):
         self.choices = [None if choice is None else _channels_last(choice[rows]) for choice in self.choices]
         if self.target is not None and self.beta is not None:
             self.target, self.beta = self.target[rows], self.beta[rows]
+
+
+def _like(values: Tensor, s: Tensor) -> Tensor:
+    """[n] as a column that broadcasts over s [n, ...]."""
+    return values.view(-1, *[1] * (s.dim() - 1))
 
 
 def _channels_last(s: Tensor) -> Tensor:

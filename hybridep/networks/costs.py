@@ -13,6 +13,8 @@ class Cost(ABC):
     """ℓ of the last layer of the dynamics; `readout` is (weight [classes, units], bias [classes]) if one stands outside the dynamics."""
 
     has_readout: bool
+    # ∂²ℓ/∂s² of a unit of the last layer: how strongly a nudge makes it feed back on itself.
+    own_curvature: float
 
     @abstractmethod
     def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
@@ -35,6 +37,7 @@ class SquaredError(Cost):
     """ℓ = ½‖s − y‖² on output units that take part in the dynamics."""
 
     has_readout = False
+    own_curvature = 1.0
 
     def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
         return last
@@ -53,6 +56,7 @@ class CrossEntropy(Cost):
     """ℓ = −Σ y log softmax(W s + b): a readout of the last layer that takes no part in the dynamics."""
 
     has_readout = True
+    own_curvature = 0.0
 
     def scores(self, last: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
         return F.linear(flat(last), *readout)

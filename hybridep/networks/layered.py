@@ -28,7 +28,8 @@ class Dynamics(ABC):
     def sweep(self, factor: float = 1.0) -> None:
         """One block-wise update: the odd and the even layers in turn, each half from the newest other half.
 
-        Each unit moves `factor` times as far as ρ(∂Φ/∂s) − s, over-relaxed where that is above 1.
+        Each unit moves `factor` times as far as ρ(∂Φ/∂s) − s, over-relaxed where that is above 1; under a nudge β > 0 those of the last
+        layer by 1 / (1 + β) of that, for the squared error makes them feed back on themselves with −β and would let them swing.
         """
 
     @abstractmethod
@@ -101,6 +102,10 @@ class LayeredNetwork(ABC):
     @abstractmethod
     def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
         """Σ weights · ∂Φ/∂θ over stacked phases, without the readout; state [phases·n, ...], weights [phases·n]."""
+
+    def nudged_share(self, beta: Tensor) -> Tensor:
+        """What the last layer's moves in a sweep are multiplied by under a nudge, like beta: see `Dynamics.sweep`."""
+        return 1 / (1 + self.cost.own_curvature * beta.clamp(min=0))
 
     def nudged_phi(self, x: Tensor, layers: list[Tensor], target: Tensor, beta: Tensor) -> Tensor:
         """Φ − βℓ, [n]."""

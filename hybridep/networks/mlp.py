@@ -98,10 +98,11 @@ class MLPDynamics(Dynamics):
         self.previous = [torch.empty_like(block) for block in state]
         self.target = target
         self.beta = beta
+        self.share = None if beta is None else network.nudged_share(beta)
         self.at_rest = at_rest
 
-    def _update(self, block: int, other: Tensor, factor: float = 1.0) -> None:
-        """Move one block by factor · (ρ(∂Φ/∂s) − s), given the other; the new values go over its previous ones."""
+    def _update(self, block: int, other: Tensor, factor: float | None = None) -> None:
+        """Move one block by factor · (ρ(∂Φ/∂s) − s), all the way in a synchronous step; the new values go over its previous ones."""
         new = affine(other, self.weights[block], self.drives[block], out=self.previous[block])
         if self.beta is not None and self.target is not None and block == self.network.last_block:
             columns = self.network.columns[-1]
@@ -109,10 +110,14 @@ class MLPDynamics(Dynamics):
             new[:, columns].addcmul_(pull, self.beta)
         self._accept(block, self.network.activate_(new), factor)
 
-    def _accept(self, block: int, new: Tensor, factor: float = 1.0) -> None:
-        if factor != 1.0:
-            torch.lerp(self.state[block], new, factor, out=new)
-        self.state[block], self.previous[block] = new, self.state[block]
+    def _accept(self, block: int, new: Tensor, factor: float | None) -> None:
+        old = self.state[block]
+        if factor is not None and self.share is not None and block == self.network.last_block:
+            columns = self.network.columns[-1]
+            new[:, columns] = torch.lerp(old[:, columns], new[:, columns], self.share)
+        if factor is not None and factor != 1.0:
+            torch.lerp(old, new, factor, out=new)
+        self.state[block], self.previous[block] = new, old
 
     def step(self) -> None:
         odd = self.state[0]
@@ -143,7 +148,7 @@ class MLPDynamics(Dynamics):
             last = self.state[1 - block] @ self.weights[block][:, columns] + self.drives[block][..., columns]
             last.addcmul_(self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout), self.beta)
             new.copy_(self.state[block])[:, columns] = self.network.activate_(last)
-        self._accept(block, new)
+        self._accept(block, new, factor=1.0)
 
     def change(self) -> Tensor:
         changes = [(new - old).abs_().amax(dim=1) for new, old in zip(self.state, self.previous, strict=True) if new.shape[1]]
@@ -155,3 +160,4 @@ class MLPDynamics(Dynamics):
         self.previous = [torch.empty_like(block) for block in self.state]
         if self.target is not None and self.beta is not None:
             self.target, self.beta = self.target[rows], self.beta[rows]
+            self.share = self.network.nudged_share(self.beta)
