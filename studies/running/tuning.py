@@ -205,7 +205,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
         epochs = log.epochs
         search = OptunaTrials(folder, plan.search) if plan.search else None
         source = TrialSource(folder, plan.fixed, search, confirm, Slots(resources))
-        with tune_settings():
+        with tune_settings(), without_tune_files(folder):
             tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
@@ -232,6 +232,17 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
             raise StudyStopped(
                 f"Ray cannot run {len(left)} trials, {min(left)} among them; its own account is in /tmp/ray/session_latest/logs"
             )
+
+
+@contextmanager
+def without_tune_files(folder: StudyFolder) -> Iterator[None]:
+    """Remove what Tune writes to restore an experiment by: nothing here reads it, and it holds pickles."""
+    try:
+        yield
+    finally:
+        for pattern in ("tuner.pkl", "experiment_state-*", "search_gen_state-*", ".validate_storage_marker"):
+            for path in folder.trials.glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
