@@ -1,9 +1,6 @@
 """Pareto fronts of accuracy (up) and cost (down), the hypervolume they cover, and what they attain over seeds."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
 
 import moocore
 import numpy as np
@@ -37,18 +34,6 @@ def front_rank(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
         points = np.column_stack([cost, accuracy])[known]
         rank[known] = moocore.pareto_rank(points, maximise=MINIMISE_COST_MAXIMISE_ACCURACY)
     return rank
-
-
-def current_front(rows: Iterable[Mapping[str, Any]], cost: str = "nudged_phases") -> list[Mapping[str, Any]]:
-    """The rows on the front, cheapest first: what a running study shows. A row has at least `cost`, val_acc and test_acc.
-
-    By validation accuracy where every row has one, else by test accuracy. Rows without finite values are on no front.
-    """
-    rows = list(rows)
-    metric = "val_acc" if all(isfinite(row.get("val_acc", float("nan"))) for row in rows) else "test_acc"
-    costs = np.array([row[cost] for row in rows], dtype=float)
-    mask = on_front(costs, np.array([row[metric] for row in rows], dtype=float))
-    return [rows[place] for place in np.argsort(costs, kind="stable") if mask[place]]
 
 
 def hypervolume(cost: np.ndarray, accuracy: np.ndarray, reference: Reference) -> float:

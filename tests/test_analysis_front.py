@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from analysis.front import (
     Reference,
     attainment,
-    current_front,
     front_rank,
     hypervolume,
     hypervolume_progress,
@@ -113,18 +112,3 @@ def test_probability_of_being_on_the_front_counts_draws(drawn):
         points = np.column_stack([cost, accuracy])
         expected += [not any(dominates(other, point) for other in points) for point in points]
     assert nondominance_probability(costs, accuracies) == pytest.approx(expected / len(costs))
-
-
-def row(strategy, phases, val_acc, test_acc):
-    return {"strategy": strategy, "nudged_phases": phases, "val_acc": val_acc, "test_acc": test_acc}
-
-
-def test_a_running_study_shows_its_front_by_validation_accuracy():
-    rows = [row("dear", 30, 0.9, 0.5), row("cheap", 10, 0.7, 0.9), row("between", 20, 0.6, 0.95)]
-    assert [member["strategy"] for member in current_front(rows)] == ["cheap", "dear"]
-
-
-def test_a_running_study_without_validation_shows_its_front_by_test_accuracy():
-    rows = [row("dear", 30, float("nan"), 0.5), row("cheap", 10, float("nan"), 0.9)]
-    assert [member["strategy"] for member in current_front(rows)] == ["cheap"]
-    assert current_front([]) == []
