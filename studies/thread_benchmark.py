@@ -1,0 +1,177 @@
+"""Whether trials should share CPUs or take turns: n trials of one CPU each together, against n trials of n CPUs one after another."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Literal, cast
+
+import pandas as pd
+from running.arguments import as_json, parse
+from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import DATASETS, DatasetError, load
+from hybridep.presets import PROTOCOLS
+
+KIND: Final = "thread_benchmark"
+TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
+
+
+@dataclass(frozen=True)
+class Args:
+    protocol: tuple[str, ...] = ("fashion-mnist", "fashion-conv")
+    """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
+    relaxation: Literal["adaptive", "fixed"] = "adaptive"
+    """How."""
+    cpus: int | None = None
+    """CPUs to share, and trials to run; all that this process may use if not given."""
+    train_samples: int = 5120
+    """Training images of each trial; a round is an epoch of every trial."""
+    rounds: int = 3
+    """Rounds to time in each arrangement, after one that is not timed."""
+    data_dir: Path | None = None
+    """Folder with the dataset's files: torchvision's layout or the official files."""
+    out: Path | None = None
+    """Folder for results.csv and benchmark.json; a new one under results/ if not given."""
+
+
+def configurations(args: Args) -> dict[str, TrialConfig]:
+    """The protocols as they are trained here; InvalidInput in one line for a mistake."""
+    for name in args.protocol:
+        if name not in PROTOCOLS:
+            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
+    if not args.protocol:
+        raise InvalidInput("--protocol: must name at least one")
+    if args.rounds < 1:
+        raise InvalidInput(f"--rounds {args.rounds}: must be at least 1")
+    available = len(os.sched_getaffinity(0))
+    if args.cpus is not None and not 2 <= args.cpus <= available:
+        raise InvalidInput(f"--cpus {args.cpus}: must be 2 to {available}, the CPUs that this process may use")
+    if args.cpus is None and available < 2:
+        raise InvalidInput("--cpus: this process may use a single CPU, there is nothing to compare")
+    if args.out is not None:
+        check_vacant(args.out)
+    found = {}
+    for name in args.protocol:
+        config = PROTOCOLS[name]
+        largest = DATASETS[config.dataset].train
+        if not 1 <= args.train_samples <= largest:
+            raise InvalidInput(f"--train-samples {args.train_samples}: must be 1 to {largest}, the images of {config.dataset}")
+        shortened = {"train_samples": args.train_samples, "validation": 0, "epochs": args.rounds + 1, "warmup_epochs": 0}
+        found[name] = config.replace(relaxation=args.relaxation, **shortened)
+    return found
+
+
+class Trial:
+    """A trial in a process of its own, once for each number of threads; it trains an epoch whenever it is told to."""
+
+    def __init__(self, config: TrialConfig, data_dir: Path | None, threads: tuple[int, ...]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_train_on_request, args=(config.model_dump(), data_dir, threads, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def begin_epoch(self, threads: int) -> None:
+        self.connection.send(threads)
+
+    def finish_epoch(self) -> float:
+        """Wait for its end; the test accuracy. EOFError where the process has died."""
+        return float(self.connection.recv())
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join()
+
+
+def _train_on_request(values: dict[str, Any], data_dir: Path | None, threads: tuple[int, ...], connection: Connection) -> None:
+    from hybridep.kernels import use_threads
+    from hybridep.trainer import Trainer
+
+    config = TrialConfig(**values)
+    dataset = load(config.dataset, data_dir)
+    trainers = {count: Trainer(config, dataset) for count in threads}
+    try:
+        while True:
+            count = connection.recv()
+            use_threads(count)
+            connection.send(trainers[count].train_epoch()["test_acc"])
+    except EOFError:
+        return
+
+
+def rounds(config: TrialConfig, cpus: int, args: Args) -> list[dict[str, Any]]:
+    """A row for each round and arrangement. The same seeds train in both, so that a round means the same work."""
+    trials = [Trial(config.replace(seed=seed), args.data_dir, (1, cpus)) for seed in range(cpus)]
+    arrangements = [(TOGETHER, 1, [trials]), (IN_TURN, cpus, [[trial] for trial in trials])]
+    rows = []
+    for number in range(args.rounds + 1):
+        for arrangement, threads, groups in arrangements if number % 2 else reversed(arrangements):
+            started = time.perf_counter()
+            accuracy = [done for group in groups for done in _epoch(group, threads)]
+            seconds = time.perf_counter() - started
+            rows.append({"arrangement": arrangement, "round": number, "seconds": seconds, "test_acc": sum(accuracy) / cpus})
+    for trial in trials:
+        trial.end()
+    # The first round pays for starting up.
+    return [{**row, "trials": cpus, "load": os.getloadavg()[0]} for row in rows if row["round"]]
+
+
+def _epoch(group: list[Trial], threads: int) -> list[float]:
+    for trial in group:
+        trial.begin_epoch(threads)
+    return [trial.finish_epoch() for trial in group]
+
+
+def advantage(results: pd.DataFrame) -> pd.Series:
+    """How many times as fast trials are together as one after another, by protocol: the median over rounds."""
+    seconds = results.pivot(index=["protocol", "round"], columns="arrangement", values="seconds")
+    return (seconds[IN_TURN] / seconds[TOGETHER]).groupby("protocol", sort=False).median()
+
+
+def as_text(results: pd.DataFrame) -> str:
+    """A line for each protocol."""
+    lines = []
+    for name, factor in advantage(results).items():
+        own = results[results["protocol"] == name]
+        seconds = {arrangement: median(rows["seconds"]) for arrangement, rows in own.groupby("arrangement")}
+        shown = ", ".join(f"{arrangement} {seconds[arrangement]:.2f} s" for arrangement in (TOGETHER, IN_TURN))
+        lines.append(f"{name}: an epoch of {own['trials'].iloc[0]} trials {shown}: {factor:.2f} times as fast together")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the process's exit code."""
+    try:
+        args = cast(Args, parse(cast(Any, Args), argv))
+        found = configurations(args)
+        for config in found.values():
+            load(config.dataset, args.data_dir)
+        folder = args.out or default_path(KIND)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (InvalidInput, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: --out {args.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
+        return 2
+    about = {"machine": machine(), "versions": versions(), "git": git_state()}
+    description = {"kind": KIND, "arguments": as_json(cast(Any, args)), "started": now(), **about}
+    rows = []
+    for name, config in found.items():
+        rows += [{"protocol": name, **row} for row in rounds(config, args.cpus or len(os.sched_getaffinity(0)), args)]
+    results = pd.DataFrame(rows)
+    results.to_csv(folder / "results.csv", index=False)
+    write_json(folder / "benchmark.json", {**description, "ended": now()})
+    print(as_text(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
