@@ -131,7 +131,11 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
     progress.finish()
     if code != COMPLETE or not complete(folder, plan):
         return code
-    write_report(folder.path)
+    try:
+        write_report(folder.path)
+    except OSError as error:
+        print(f"error: the report cannot be written to {folder.path} ({error.strerror or error}); all trials have ended", file=sys.stderr)
+        return STOPPED
     return STOPPED if progress.failed else COMPLETE
 
 
@@ -144,7 +148,8 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
     try:
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
             tuning.run_trials(folder, plan, dataset, resources, tuning.StudyLog(folder, progress, resources.time_budget))
-        folder.write(ended=now())
+        with tuning.stopping_on_storage_errors():
+            folder.write(ended=now())
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
         return INVALID
