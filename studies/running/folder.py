@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -139,6 +140,13 @@ class StudyFolder:
 
     def close(self) -> None:
         self._lock.close()
+
+    def discard(self) -> None:
+        """Remove a study of which nothing has run, so that its folder can be used again."""
+        if not self.begun():
+            shutil.rmtree(self.trials, ignore_errors=True)
+            for path in (self.path / "study.json", self.optuna_journal, self.path / ".lock"):
+                path.unlink(missing_ok=True)
 
 
 def check_vacant(path: Path) -> None:

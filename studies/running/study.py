@@ -51,7 +51,10 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         return INVALID
     try:
-        return run(folder, plan, dataset, args.resources, write_report)
+        code = run(folder, plan, dataset, args.resources, write_report)
+        if code == INVALID and args.resume is None:
+            folder.discard()
+        return code
     finally:
         folder.close()
 
@@ -128,6 +131,8 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
             progress.found(Point.of(last))
     print(f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
     code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress)
+    if code == INVALID:
+        return code
     progress.finish()
     if code != COMPLETE or not complete(folder, plan):
         return code

@@ -59,8 +59,9 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if resources.ray_address is None:
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidInput(f"--ray-address {resources.ray_address}: {reason or type(error).__name__}") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        hint = "" if "RAY_AUTH_MODE" in os.environ else "; RAY_AUTH_MODE=token is needed if the cluster wants its token"
+        raise InvalidInput(f"--ray-address {resources.ray_address}: {reason}{hint}") from None
     try:
         resources.check(cluster_resources())
         yield
