@@ -167,7 +167,8 @@ class StrategyTrial(Trainable):
         found = torch.cuda.device_count()
         if found != 1:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            raise NoRoom(f"a trial uses one GPU, and here PyTorch finds {found} (CUDA_VISIBLE_DEVICES={visible}, share {self._gpus:g})")
+            sees = f"and here PyTorch finds {found} (CUDA_VISIBLE_DEVICES={visible}, share {self._gpus:g})"
+            raise NoRoom(f"a trial with --gpus-per-trial uses one GPU, {sees}; 0 runs it on CPUs")
         memory = torch.cuda.get_device_properties(0).total_memory
         room = self._gpus * memory - CUDA_CONTEXT_BYTES
         if room <= 0:

@@ -189,7 +189,9 @@ def test_a_trial_caps_its_memory_at_its_share_less_what_cuda_takes(step_on, monk
 @pytest.mark.parametrize("devices", [0, 2])
 def test_a_trial_that_does_not_see_exactly_one_device_gives_up_in_one_line(step_on, devices):
     result, caps = step_on(gpus=1.0, devices=devices)
-    assert result["failed"].startswith(f"a trial uses one GPU, and here PyTorch finds {devices} (CUDA_VISIBLE_DEVICES=")
+    assert result["failed"].startswith(
+        f"a trial with --gpus-per-trial uses one GPU, and here PyTorch finds {devices} (CUDA_VISIBLE_DEVICES="
+    )
     assert "\n" not in result["failed"]
     assert caps == []
 
