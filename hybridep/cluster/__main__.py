@@ -119,13 +119,14 @@ def start_node(plan: NodePlan, foreground: bool) -> int:
     if foreground:
         return run(plan)
     node = start(plan)
-    print(f"Started {node.plan}")
+    lines = [f"Started {node.plan}"]
     if plan.role == "head":
         if not is_loopback(plan.address):
-            print("Ray listens on every address of this machine. Its token keeps strangers out, but nothing is encrypted.")
-            print(f"Add a machine:  python -m hybridep.cluster join {node.plan.head}  (with this machine's {token_file()})")
-        print(f"Run a study:    python studies/schedule_sweep.py --ray-address {node.plan.head}")
-    print("Stop:           python -m hybridep.cluster stop")
+            lines.append("Ray listens on every address of this machine. Its token keeps strangers out, but nothing is encrypted.")
+            lines.append(f"Add a machine:  python -m hybridep.cluster join {node.plan.head}  (with this machine's {token_file()})")
+        lines.append(f"Run a study:    python studies/schedule_sweep.py --ray-address {node.plan.head}")
+    lines.append("Stop:           python -m hybridep.cluster stop")
+    print("\n".join(lines))
     return DONE
 
 
