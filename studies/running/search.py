@@ -192,7 +192,10 @@ class OptunaTrials(OptunaSearch):
             self._ot_trials[trial_id] = self._again.popleft()
         elif len(self._searched) >= self._plan.trials and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return None
-        suggested = self.suggest(trial_id) or {}
+        with warnings.catch_warnings():
+            # A Gaussian process takes its time; the advice to move training elsewhere does not help.
+            warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)
+            suggested = self.suggest(trial_id) or {}
         asked = self._ot_trials[trial_id]
         name = asked.user_attrs.get("trial")
         if name is None:
@@ -228,5 +231,5 @@ def open_journal(folder: StudyFolder) -> JournalStorage:
     path.with_name(path.name + ".lock").unlink(missing_ok=True)
     try:
         return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a line that is no record of Optuna sets off in it
         raise InvalidInput(f"--resume {folder.path}: {path.name} is damaged ({type(error).__name__}: {error})") from None

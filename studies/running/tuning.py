@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 import ray
@@ -155,6 +155,10 @@ class StudyLog(tune.Callback):
         if name in self._events:
             self._events.pop(name).close(complete=False)
 
+    def close(self) -> None:
+        for name in list(self._events):
+            self._close_events(name)
+
 
 @contextmanager
 def stopping_on_storage_errors() -> Iterator[None]:
@@ -206,7 +210,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
         epochs = log.epochs
         search = OptunaTrials(folder, plan.search) if plan.search else None
         source = TrialSource(folder, plan.fixed, search, confirm, Slots(resources))
-        with tune_settings(), without_tune_files(folder):
+        with tune_settings(), without_tune_files(folder), closing(log):
             tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
