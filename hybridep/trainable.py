@@ -23,6 +23,8 @@ from ray.tune.result import DONE
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, register
+from hybridep.estimators import ESTIMATORS
+from hybridep.schedules import expected_nudged_phases
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
     from hybridep.trainer import Trainer
@@ -33,6 +35,8 @@ LABELS: Final = ("trial", "strategy", "origin", "seeds")
 SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
 MAGIC: Final = b"hybridep checkpoint 1\n"
 KEPT_CHECKPOINTS: Final = 2
+# Share of units at their bounds from which on a network at chance counts as lost.
+SATURATED: Final = 0.5
 # What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
 CUDA_CONTEXT_BYTES: Final = 512 * 2**20
 
@@ -118,14 +122,26 @@ class StrategyTrial(Trainable):
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds them
-        self, config: dict[str, Any], *, protocol: dict[str, Any], dataset: Dataset, trials: str, cpus: float, gpus: float
+        self,
+        config: dict[str, Any],
+        *,
+        protocol: dict[str, Any],
+        dataset: Dataset,
+        trials: str,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        patience: int = 0,
     ) -> None:
-        """`protocol` has TrialConfig's fields; `trials` is the folder of the trials' folders; `cpus` and `gpus` are this trial's share."""
+        """`protocol` has TrialConfig's fields; `trials` is the folder of the trials' folders; `cpus` and `gpus` are this trial's share.
+
+        A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end.
+        """
         self._protocol = protocol
         self._dataset = dataset
         self._trials = Path(trials)
         self._cpus = cpus
         self._gpus = gpus
+        self._patience = patience
         self._device: str | None = None
         self.reset_config(config)
 
@@ -148,6 +164,7 @@ class StrategyTrial(Trainable):
         overrides = {name: value for name, value in config.items() if name not in LABELS}
         self._folder = self._trials / config["trial"]
         self._seconds = 0.0
+        self._lost = 0
         register(self._dataset.info)  # a user's own dataset is not known yet in this process
         trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
         self._epochs = trial_config.epochs
@@ -189,7 +206,7 @@ class StrategyTrial(Trainable):
                 raise ValueError(f"{path}: is a checkpoint of another configuration, seeds or dataset")
             for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
                 trainer.load_state_dict(trainer_state)
-            self._seconds = state["seconds"]
+            self._seconds, self._lost = state["seconds"], state["lost"]
             return epoch
         return 0
 
@@ -199,6 +216,7 @@ class StrategyTrial(Trainable):
             state = {
                 "identity": self._identity,
                 "seconds": self._seconds,
+                "lost": self._lost,
                 "trainers": [trainer.state_dict() for trainer in self._trainers],
             }
             write_checkpoint(self._folder, epoch, state)
@@ -233,11 +251,14 @@ class StrategyTrial(Trainable):
         started = time.perf_counter()
         row = over_seeds([trainer.train_epoch() for trainer in self._trainers])
         self._seconds += time.perf_counter() - started
-        done = row["epoch"] >= self._epochs
+        given_up = self._given_up(row)
+        done = given_up or row["epoch"] >= self._epochs
+        cost = self._full_cost(row) if given_up else row["nudged_phases"]
         line = {
             "trial_id": self._config["trial"],
             **row,
             "relaxation_steps": row["free_steps"] + row["nudged_steps"],
+            **({"nudged_phases_to_the_end": cost} if given_up else {}),
             DONE: done,
             TRAINING_ITERATION: row["epoch"],
             "time_total_s": self._seconds,
@@ -251,8 +272,25 @@ class StrategyTrial(Trainable):
             "line": json.dumps(line),
             "epoch": row["epoch"],
             "val_acc": row["val_acc"],
-            "nudged_phases": row["nudged_phases"],
+            "nudged_phases": cost,
             "epoch_seconds": sum(row["epoch_seconds_by_seed"]),
             DONE: done,
             TRAINING_ITERATION: row["epoch"],
         }
+
+    def _given_up(self, row: dict[str, Any]) -> bool:
+        """Whether a searched trial has been lost on every seed for so long that it is not trained further.
+
+        Lost is an accuracy of chance with most units saturated, where they learn no more. Nothing else ends a trial early: schedules
+        that are good early and bad late, or the reverse, are what is studied.
+        """
+        lost = all(row["collapsed_by_seed"]) and not any(saturation < SATURATED for saturation in row["saturation_by_seed"])
+        self._lost = self._lost + 1 if lost else 0
+        return self._config["origin"] == "search" and 0 < self._patience <= self._lost and row["epoch"] < self._epochs
+
+    def _full_cost(self, row: dict[str, Any]) -> float:
+        """The nudged phases that training to the end would have taken: those that it took and those expected of the rest."""
+        trainer = self._trainers[0]
+        rest = trainer.probabilities[trainer.epoch * trainer.updates_per_epoch :]
+        cheap, accurate = (ESTIMATORS[name].nudged_phases for name in (trainer.config.cheap, trainer.config.accurate))
+        return float(row["nudged_phases"]) + expected_nudged_phases(rest, cheap, accurate)

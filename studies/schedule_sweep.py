@@ -39,6 +39,8 @@ class Args(StudyArgs):
     """Lowest and highest β to search, in a space with +nudge; a quarter of the protocol's β to four times it if not given."""
     grid: tuple[int, int] = (5, 5)
     """Points of the grid along skew and along β."""
+    patience: int = 0
+    """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
     confirm: int = 0
     """After the search, run the strategies near the front on this many seeds that the search has not seen."""
 
@@ -57,6 +59,8 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(f"--protocol: must be given for a dataset of your own, one of {', '.join(PROTOCOLS)}")
     if args.trials < 1:
         raise InvalidInput(f"--trials {args.trials}: must be at least 1; --search thesis runs the thesis's five alone")
+    if args.patience < 0:
+        raise InvalidInput(f"--patience {args.patience}: must be 0 or more")
     if args.confirm < 0:
         raise InvalidInput(f"--confirm {args.confirm}: must be 0 or more")
     if min(args.grid) < 1:
@@ -77,7 +81,7 @@ def plan(args: Args) -> Plan:
     searches = args.search not in ("thesis", "grid")
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
     fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + args.confirm))
-    return Plan(protocol, seeds, fixed, search, fresh)
+    return Plan(protocol, seeds, fixed, search, fresh, args.patience)
 
 
 def chosen_protocol(args: Args) -> TrialConfig:

@@ -245,3 +245,73 @@ def test_files_that_are_no_checkpoints_are_none(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "checkpoint-000001.pt") is None
     assert read_checkpoint(tmp_path / "checkpoint-000002.pt") is None
     assert [epoch for epoch, _ in checkpoints(tmp_path)] == [1]
+
+
+LOST = {"collapsed": True, "saturation": 0.9}
+
+
+@pytest.fixture
+def losing(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StrategyTrial]:
+    """Starts a trial that reports, epoch by epoch, the given columns of its seeds instead of its own."""
+    from hybridep.trainer import Trainer
+
+    train_epoch = Trainer.train_epoch
+
+    def losing(epochs: list[list[dict[str, Any]]], patience: int, origin: str = "search") -> StrategyTrial:
+        def scripted(self: Trainer) -> dict[str, Any]:
+            row = train_epoch(self)
+            return {**row, **epochs[self.epoch - 1][COSINE["seeds"].index(self.config.seed)]}
+
+        monkeypatch.setattr(Trainer, "train_epoch", scripted)
+        trial = begin({**COSINE, "origin": origin}, {**PROTOCOL, "epochs": len(epochs)})
+        trial._patience = patience
+        return trial
+
+    return losing
+
+
+def test_a_searched_trial_that_stays_lost_on_every_seed_is_given_up(losing: Callable[..., StrategyTrial]) -> None:
+    found = {"collapsed": False, "saturation": 0.1}
+    trial = losing([[LOST, LOST], [LOST, found], [LOST, LOST], [LOST, LOST], [LOST, LOST], [found, found]], patience=3)
+    done = [trial.step()["done"] for _ in range(5)]
+    assert done == [False, False, False, False, True]
+
+
+def test_a_trial_that_is_given_up_is_charged_what_training_to_the_end_would_have_cost(losing: Callable[..., StrategyTrial]) -> None:
+    trial = losing([[LOST, LOST]] * 4, patience=2)
+    trial.step()
+    result = trial.step()
+    line = json.loads(result["line"])
+    assert result["done"]
+    # 5 updates an epoch, p_std of the rest ½ and ½ − √½/2: 7.5 and 9.27 nudged phases expected.
+    rest = 5 * (2 - 0.5) + 5 * (2 - (0.5 - 0.5 * 0.5**0.5))
+    assert line["nudged_phases_to_the_end"] == result["nudged_phases"] == pytest.approx(line["nudged_phases"] + rest, rel=1e-3)
+
+
+@pytest.mark.parametrize("origin", ["thesis", "confirm"])
+def test_what_the_search_is_compared_with_is_trained_to_the_end(losing: Callable[..., StrategyTrial], origin: str) -> None:
+    trial = losing([[LOST, LOST]] * 4, patience=1, origin=origin)
+    assert [trial.step()["done"] for _ in range(4)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("seen", [{"collapsed": True, "saturation": 0.2}, {"collapsed": False, "saturation": 0.9}])
+def test_chance_without_saturation_and_saturation_above_chance_are_not_lost(
+    losing: Callable[..., StrategyTrial], seen: dict[str, Any]
+) -> None:
+    trial = losing([[seen, seen]] * 3, patience=1)
+    assert [trial.step()["done"] for _ in range(3)] == [False, False, True]
+
+
+def test_a_network_that_diverged_is_lost(losing: Callable[..., StrategyTrial]) -> None:
+    diverged = {"collapsed": True, "saturation": float("nan")}
+    assert losing([[diverged, LOST]] * 3, patience=1).step()["done"]
+
+
+def test_patience_outlives_the_process(losing: Callable[..., StrategyTrial]) -> None:
+    epochs = [[LOST, LOST]] * 5
+    first = losing(epochs, patience=3)
+    for _ in range(3):
+        last = first.step()
+    assert last["done"]
+    # Its second epoch is the last with a checkpoint.
+    assert losing(epochs, patience=3).step()["done"]

@@ -20,7 +20,12 @@ class Point:
         """From a line of result.json."""
         column = "test_acc" if math.isnan(row["val_acc"]) else "val_acc"
         seeds = len(row["config"]["seeds"])
-        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), row["nudged_phases"])
+        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), full_cost(row))
+
+
+def full_cost(row: Mapping[str, Any]) -> float:
+    """A trial's nudged phases; of one that was given up, those that training to the end would have taken: giving up saves nothing."""
+    return float(row.get("nudged_phases_to_the_end", row["nudged_phases"]))
 
 
 def front(points: Iterable[Point], slack: float = 0.0) -> list[Point]:

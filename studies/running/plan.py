@@ -44,13 +44,17 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended."""
+    """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended.
+
+    A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end.
+    """
 
     protocol: TrialConfig
     seeds: tuple[int, ...]
     fixed: Sequence[PlannedTrial]
     search: SearchPlan | None = None
     fresh_seeds: tuple[int, ...] = ()
+    patience: int = 0
 
     @property
     def trials(self) -> int:

@@ -24,6 +24,7 @@ from ray.tune.search.searcher import Searcher
 
 from hybridep.config import InvalidInput, TrialConfig
 from running.folder import StudyFolder, drop_unfinished_line
+from running.front import full_cost
 from running.plan import PlannedTrial, SearchPlan
 
 STUDY: Final = "hybridep"
@@ -181,7 +182,7 @@ class OptunaTrials(OptunaSearch):
                 if name is None or not self._folder.trial(name).ended:
                     self._again.append(handle)
                 else:
-                    self._tell(handle, self._folder.trial(name).last() or {})
+                    self._tell_from_file(handle, name)
             elif old.state == TrialState.FAIL and name is not None and name not in retried and not self._folder.trial(name).ended:
                 self._study.enqueue_trial(old.params, user_attrs={"trial": name})
         return frozenset(self._fixed)
@@ -213,6 +214,10 @@ class OptunaTrials(OptunaSearch):
         asked = self._ot_trials.pop(trial_id, None)
         if asked is not None and result.get("done"):
             self._tell(asked, result)
+
+    def _tell_from_file(self, asked: Trial, name: str) -> None:
+        row = self._folder.trial(name).last() or {}
+        self._tell(asked, {**row, "nudged_phases": full_cost(row)} if row.get("done") else {})
 
     def _tell(self, asked: Trial, result: Mapping[str, Any]) -> None:
         values = [float(result.get(name, math.nan)) for name in OBJECTIVES]

@@ -197,6 +197,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
             trials=str(folder.trials.resolve()),
             cpus=resources.cpus_per_trial,
             gpus=resources.gpus_per_trial,
+            patience=plan.patience,
         ),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
     )
