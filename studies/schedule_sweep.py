@@ -39,7 +39,7 @@ class Args(StudyArgs):
     """Lowest and highest β to search, in a space with +nudge; a quarter of the protocol's β to four times it if not given."""
     grid: tuple[int, int] = (5, 5)
     """Points of the grid along skew and along β."""
-    patience: int = 0
+    patience: int = 3
     """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
     confirm: int = 0
     """After the search, run the strategies near the front on this many seeds that the search has not seen."""
