@@ -304,7 +304,10 @@ def test_noise_bounds_what_is_left_where_the_bias_itself_has_vanished() -> None:
 
 
 def test_a_phase_that_does_not_come_to_rest_is_told() -> None:
-    assert not biases("mlp").of(ESTIMATORS["standard"], 3.0).at_rest
+    network, x, target, _ = at_rest("mlp", n=4)
+    hurried = Biases(network, x, target, Adaptive(1e-14, T1=2_000, T2=3, over_relaxation=1.0))
+    assert not hurried.of(ESTIMATORS["standard"], 0.1).at_rest
+    assert biases("mlp").of(ESTIMATORS["standard"], 0.1).at_rest
 
 
 def test_the_sign_drawn_for_each_minibatch_cancels_the_odd_orders_of_the_expected_update() -> None:
