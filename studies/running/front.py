@@ -43,7 +43,7 @@ def front(points: Iterable[Point], slack: float = 0.0) -> list[Point]:
 
 
 def words(points: Sequence[Point], most: int = 4) -> str:
-    """A front in a few words: the most accurate of its points."""
-    shown = points[-most:]
+    """A front in a few words: its most accurate points, the best first."""
+    shown = points[: -most - 1 : -1]
     text = ", ".join(f"{point.strategy} {point.accuracy:.1%} at {point.nudged_phases:,.0f}" for point in shown)
-    return text if len(shown) == len(points) else f"{text} (and {len(points) - len(shown)} cheaper)"
+    return text if len(shown) == len(points) else f"{text} and {len(points) - len(shown)} cheaper"

@@ -72,8 +72,9 @@ class Progress:
     def line(self) -> str:
         failed = f" ({self.failed} failed)" if self.failed else ""
         left = self._seconds_left()
+        starting = not self.running and self.done < self.planned
         parts = [
-            f"{self.done}/{self.planned} trials done{failed}, {len(self.running)} running",
+            f"{self.done}/{self.planned} trials done{failed}, {'starting' if starting else f'{len(self.running)} running'}",
             f"{_duration(left)} left" if left is not None else "",
             f"front: {words(self._front)}" if self._front else "",
         ]
