@@ -101,7 +101,7 @@ def _dots(axes: Axes, table: pd.DataFrame, places: list[tuple[Any, ...]], column
                 axes.annotate(f"{speed:.3g}×", (value, y), (5, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
     if column == "gflops":
         best = table.groupby(["protocol", "updates"], sort=False)["best_gflops"].first().loc[places]
-        at = np.arange(len(places))
+        at = np.arange(len(places), dtype=float)
         axes.vlines(best, at - 0.4, at + 0.4, color=INK, linewidth=1.2, label="best kernels alone")
 
 

@@ -206,7 +206,7 @@ class StrategyTrial(Trainable):
                 raise ValueError(f"{path}: is a checkpoint of another configuration, seeds or dataset")
             for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
                 trainer.load_state_dict(trainer_state)
-            self._seconds, self._lost = state["seconds"], state["lost"]
+            self._seconds, self._lost = state["seconds"], state.get("lost", 0)
             return epoch
         return 0
 

@@ -120,7 +120,7 @@ class Trainer:
             "train_loss": loss / n,
             "free_residual": residual / n,
             "saturation": saturation / n,
-            "collapsed": self._at_chance(test),
+            "collapsed": self._at_chance(test if math.isnan(validation) else validation),
             "learning_rate": rates[0],
             "epoch_seconds": time.perf_counter() - started,
         }

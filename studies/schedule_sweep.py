@@ -15,6 +15,7 @@ from search_spaces import Limits, Space
 SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
 # A map of p_std × β: piecewise has no parameters that would be its own without being searched.
 GRID_FAMILIES = ("constant",)
+GRID_SPACES = ("schedule", "schedule+nudge")
 # One training image in so many is held out where the protocol holds out none.
 VALIDATION_SHARE = 6
 
@@ -61,6 +62,11 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(f"--trials {args.trials}: must be at least 1; --search thesis runs the thesis's five alone")
     if args.patience < 0:
         raise InvalidInput(f"--patience {args.patience}: must be 0 or more")
+    if args.search == "thesis":
+        _refuse(args, "thesis", "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
+    _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
+    if args.search == "grid" and args.space not in GRID_SPACES:
+        raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
     if args.confirm < 0:
         raise InvalidInput(f"--confirm {args.confirm}: must be 0 or more")
     if min(args.grid) < 1:
@@ -82,6 +88,13 @@ def plan(args: Args) -> Plan:
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
     fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + args.confirm))
     return Plan(protocol, seeds, fixed, search, fresh, args.patience)
+
+
+def _refuse(args: Args, search: str, *options: str) -> None:
+    """InvalidInput for an option that means nothing to this search."""
+    for option in options:
+        if getattr(args, option) != getattr(Args(), option):
+            raise InvalidInput(f"--{option.replace('_', '-')}: means nothing to --search {search}")
 
 
 def chosen_protocol(args: Args) -> TrialConfig:

@@ -120,12 +120,12 @@ class LayeredNetwork(ABC):
         return self.cost.loss(self.layer_states(state)[-1], target, self.readout)
 
     def saturation(self, state: list[Tensor]) -> Tensor:
-        """Fraction of hidden units within 1 % of a bound of their activation, a scalar."""
+        """Fraction of hidden units within 1 % of a bound of their activation, or lost to NaN; a scalar."""
         layers = self.layer_states(state)
         hidden = layers if self.cost.has_readout else layers[:-1]
         margin = 0.01 * (self.highest - self.lowest)
-        saturated = sum(((s < self.lowest + margin) | (s > self.highest - margin)).sum() for s in hidden)
-        return torch.as_tensor(saturated) / sum(s.numel() for s in hidden)
+        free = sum(((s >= self.lowest + margin) & (s <= self.highest - margin)).sum() for s in hidden)
+        return 1 - torch.as_tensor(free) / sum(s.numel() for s in hidden)
 
     def gradient(
         self, x: Tensor, drive: Tensor, state: list[Tensor], target: Tensor, coefficients: list[float], nudges: list[float], beta: float

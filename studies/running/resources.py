@@ -27,10 +27,8 @@ class Resources:
     def __post_init__(self) -> None:
         if not 0 < self.cpus_per_trial < float("inf"):
             raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: must be more than 0")
-        if not 0 <= self.gpus_per_trial < float("inf"):
-            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 or more")
-        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
-            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be a whole number if it is more than 1")
+        if not 0 <= self.gpus_per_trial <= 1:
+            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 to 1; a trial runs on one device")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise InvalidInput(f"--max-concurrent {self.max_concurrent}: must be at least 1")
         if self.time_budget is not None and not 0 < self.time_budget < float("inf"):

@@ -17,7 +17,7 @@ from running.resources import Resources
 
 # What may change when a study is continued; `trials` and `confirm` may only grow.
 CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
-COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
+COMPLETE, STOPPED, INVALID, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 A = TypeVar("A", bound=FolderArgs)
@@ -90,6 +90,8 @@ def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
 def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
     """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
     path = args.resume or args.out or default_path(kind)
+    if ":/" in str(path):
+        raise InvalidInput(f"--{'resume' if args.resume else 'out'} {path}: must be a folder, mounted where all nodes see it, not a URL")
     if args.resume is None:
         check_vacant(path)
     protocol = plan.protocol
@@ -113,9 +115,14 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     try:
         if folder.description["dataset"] != description["dataset"]:
             raise InvalidInput(f"--resume {path}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
-        if folder.description["protocol"] != description["protocol"]:
-            raise InvalidInput(f"--resume {path}: study.json is damaged (protocol does not follow from arguments)")
+        for name in ("protocol", "seeds"):
+            if folder.description.get(name) != description[name]:
+                raise InvalidInput(f"--resume {path}: study.json is damaged ({name} does not follow from arguments)")
+        folder.trials.mkdir(exist_ok=True)
         folder.write(**description)
+    except OSError as error:
+        folder.close()
+        raise InvalidInput(f"--resume {path}: cannot be written ({error.strerror or error})") from None
     except BaseException:
         folder.close()
         raise
@@ -127,8 +134,12 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
     progress = Progress(plan.trials, plan.protocol.epochs)
     for files in folder.recover():
         last = files.last()
-        if last and last.get("done"):
-            progress.found(Point.of(last))
+        try:
+            if last and last.get("done"):
+                progress.found(Point.of(last))
+        except (KeyError, TypeError) as error:
+            print(f"error: --resume {folder.path}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
+            return INVALID
     print(f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
     code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress)
     if code == INVALID:
@@ -140,6 +151,9 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
         write_report(folder.path)
     except OSError as error:
         print(f"error: the report cannot be written to {folder.path} ({error.strerror or error}); all trials have ended", file=sys.stderr)
+        return STOPPED
+    except InvalidInput as error:  # every trial failed: there is nothing to report on, and each has said why
+        print(f"error: {error}", file=sys.stderr)
         return STOPPED
     return STOPPED if progress.failed else COMPLETE
 
@@ -160,7 +174,7 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
         return INVALID
     except tuning.OutOfTime:
         progress.note(f"The time budget is spent. {go_on}")
-        return COMPLETE
+        return UNFINISHED
     except tuning.StudyStopped as error:
         print(f"error: {error}. {go_on}", file=sys.stderr)
         return STOPPED

@@ -127,6 +127,7 @@ class StudyLog(tune.Callback):
             raise StudyStopped(f"trial {name} could not write its checkpoint: {reason}")
         self._folder.trial(name).error.write_text(reason + "\n", encoding="utf-8")
         self._close_events(name)
+        self.progress.note(f"Trial {name} failed: {reason.strip().splitlines()[-1]} ({self._folder.trial(name).error})")
         self.progress.ended(name, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
