@@ -131,11 +131,13 @@ class StudyLog(tune.Callback):
         self.progress.ended(name, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # Tune keeps ended trials: of each number that it was sent several averages and its course, and a description of resources of
-        # its own. Without these, a study's memory grows by some kilobytes a trial.
+        # Tune keeps ended trials: of each number that it was sent several averages and its course, a description of resources of its
+        # own, and an object in Ray's store. Without these, a study's memory grows by some kilobytes a trial.
         metadata = trial.run_metadata
         for kept in (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result, trial.evaluated_params):
             kept.clear()
+        metadata.last_result["done"] = True  # were it empty, Tune would ask the worker for one
+        trial._default_result_or_future = None
         trial.placement_group_factory = self._resources.setdefault(trial.placement_group_factory, trial.placement_group_factory)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
