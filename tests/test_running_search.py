@@ -101,7 +101,7 @@ def test_no_more_trials_are_given_out_than_there_is_room_for(folder: StudyFolder
 def test_a_trial_carries_the_overrides_of_its_strategy_alone(folder: StudyFolder) -> None:
     tune = Tune(folder, search(30))
     names = [tune.take() for _ in range(35)]
-    assert tune.overrides("cosine") == {"family": "cosine", "skew": 0.5}
+    assert tune.overrides("cosine") == STRATEGIES["cosine"]
     for name in names:
         DIGITS.replace(**tune.overrides(name))
 
