@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from running import study as running_study  # noqa: E402
 from running.arguments import parse  # noqa: E402
 from running.folder import StudyFolder, TrialFiles, drop_unfinished_line  # noqa: E402
 from running.front import Point, front  # noqa: E402
+from running.resources import Resources  # noqa: E402
 
 from hybridep.config import TrialConfig  # noqa: E402
 
@@ -96,7 +98,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("--search grid --space estimators", "--space estimators: must be schedule or schedule+nudge"),
         ("--max-concurrent 0", "--max-concurrent 0: must be at least 1"),
         ("--time-budget 0", "--time-budget 0: must be more than 0 seconds"),
-        ("--ray-address here", "--ray-address 'here': must be auto or host:port"),
+        ("--ray-address here", "--ray-address 'here': must be host:port"),
+        ("--ray-address nowhere.invalid:6379", "--ray-address 'nowhere.invalid': is no host that is known here"),
         ("--ray-address 127.0.0.1:1", "--ray-address 127.0.0.1:1: no Ray cluster answers there"),
         ("--resume nowhere", "--resume nowhere: is not a study (no study.json in it)"),
         ("--from nowhere", "--from nowhere: is not a study (no study.json in it)"),
@@ -132,6 +135,21 @@ def test_bad_input_is_found_before_ray_and_pytorch_are_imported(tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "2 []\n"
     assert done.stderr == "error: epochs 0: Input should be greater than or equal to 1\n"
+
+
+@pytest.mark.parametrize(("has_token", "mode"), [(True, "token"), (False, None)])
+def test_a_client_of_a_cluster_on_loopback_stays_there_and_shows_its_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_token: bool, mode: str | None
+) -> None:
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # what is set below stays here
+    (tmp_path / "token").write_text("secret" if has_token else "")
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(tmp_path / ("token" if has_token else "none"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Resources(ray_address=f"127.0.0.1:{listener.getsockname()[1]}").prepare()
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
 def test_an_output_folder_that_holds_something_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

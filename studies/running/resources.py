@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.config import InvalidInput
 
 
@@ -45,7 +46,7 @@ class Resources:
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what Ray would print of dead workers, the study says in a line
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # a record of every call, for a dashboard that is not there
         if self.ray_address is not None:
-            _check_reachable(self.ray_address)
+            _prepare_client(self.ray_address)
             return
         # Listen on loopback alone. The name tells whom the variable was made for; it means the same on every system.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -81,13 +82,16 @@ def _cgroup_cpus() -> int | None:
     return None if quota == "max" else max(1, -(-int(quota) // int(period)))
 
 
-def _check_reachable(address: str) -> None:
-    if address == "auto":
+def _prepare_client(text: str) -> None:
+    """Check that something answers there, and set what Ray wants of a client: loopback for a cluster there, a token if there is one."""
+    if text == "auto":
         return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise InvalidInput(f"--ray-address {address!r}: must be auto or host:port")
+    address = Address.parse(text, "--ray-address")
+    host = resolve(address.host, "--ray-address")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        socket.create_connection((host, address.port), timeout=5).close()
     except OSError as error:
-        raise InvalidInput(f"--ray-address {address}: no Ray cluster answers there ({error.strerror or error})") from None
+        raise InvalidInput(f"--ray-address {text}: no Ray cluster answers there ({error.strerror or error})") from None
+    for name, value in ray_environment(host).items():
+        if name != "RAY_AUTH_MODE" or token() is not None:
+            os.environ.setdefault(name, value)

@@ -14,6 +14,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
+from hybridep.cluster.access import token_file
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
 from hybridep.trainable import StrategyTrial
@@ -60,7 +61,7 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         if resources.ray_address is None:
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        hint = "" if "RAY_AUTH_MODE" in os.environ else "; RAY_AUTH_MODE=token is needed if the cluster wants its token"
+        hint = "" if "RAY_AUTH_MODE" in os.environ else f"; if it wants its token, that must be in {token_file()} or RAY_AUTH_TOKEN"
         raise InvalidInput(f"--ray-address {resources.ray_address}: {reason}{hint}") from None
     try:
         resources.check(cluster_resources())

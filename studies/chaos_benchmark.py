@@ -1,0 +1,228 @@
+"""Train 20 small trials twice, undisturbed and under SIGKILLs of workers, of a joined node and of the driver, and compare every number."""
+
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from running.arguments import FolderArgs, parse
+from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from running.plan import Plan, PlannedTrial
+from running.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
+
+from hybridep.cluster import node
+from hybridep.cluster.access import LOOPBACK, Address
+from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
+from hybridep.cluster.processes import Process
+from hybridep.config import InvalidInput
+from hybridep.presets import PROTOCOLS, STRATEGIES
+
+KIND: Final = "chaos_benchmark"
+SEEDS: Final = (0, 1, 2, 3)
+WORKER: Final = re.compile("ray::(StrategyTrial|ResourceTrainable)")
+# What differs between two runs of the same training.
+PASSING: Final = ("epoch_seconds", "time_total_s", "timestamp", "hostname", "pid")
+# Rows between one kill and the next, at most, and seconds on top, so that kills fall anywhere within an epoch.
+MOST_ROWS: Final = 8
+MOST_SECONDS: Final = 0.4
+PATIENCE_SECONDS: Final = 180.0
+
+
+@dataclass(frozen=True)
+class Args(FolderArgs):
+    kills: int = 20
+    """SIGKILLs: half of them to workers, a quarter to the joined node, a quarter to the driver, in random order."""
+    moments: int = 0
+    """Seed of what is killed when."""
+    epochs: int = 12
+    """Epochs of each trial."""
+    study: bool = False
+    """Train the trials and nothing more: what is run here in processes that are killed."""
+
+
+def plan(args: Args) -> Plan:
+    """The thesis's strategies on four seeds each, a trial for every one."""
+    protocol = PROTOCOLS["digits"].replace(epochs=args.epochs)
+    trials = [PlannedTrial(f"{name}-{seed}", name, "thesis", (seed,), strategy) for name, strategy in STRATEGIES.items() for seed in SEEDS]
+    return Plan(protocol, SEEDS, trials)
+
+
+def rows_of(study: Path) -> dict[str, list[dict[str, Any]]]:
+    """Each trial's rows as they stand on file, repeated ones too, without what differs between two runs of the same training."""
+    found = {}
+    for file in study.glob("ray/*/result.json"):
+        lines = file.read_bytes().split(b"\n")[:-1]
+        rows = [{name: value for name, value in json.loads(line).items() if not name.startswith(PASSING)} for line in lines]
+        found[file.parent.name] = rows
+    return found
+
+
+class Disturbed:
+    """A study on a cluster of two nodes, and what is killed of it."""
+
+    def __init__(self, study: Path, args: Args) -> None:
+        self.kills: Counter[str] = Counter()
+        self._study = study
+        self._random = random.Random(args.moments)
+        self._epochs = args.epochs
+        self._log = open(study.with_suffix(".log"), "w", encoding="utf-8")  # noqa: SIM115 (closed in `end`)
+        self._head = node.start(NodePlan("head", Address(LOOPBACK, 0), LOOPBACK, 1, ()))
+        self._joined = self._join()
+        self.driver = self._drive("--out")
+
+    def _join(self) -> StartedNode:
+        return node.start(NodePlan("join", self._head.plan.head, LOOPBACK, 1, ()))
+
+    def _drive(self, where: str) -> subprocess.Popen[bytes]:
+        begun = ("--epochs", str(self._epochs)) if where == "--out" else ()
+        command = [sys.executable, __file__, "--study", where, str(self._study), "--ray-address", str(self._head.plan.head), *begun]
+        return subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
+
+    def rows(self) -> int:
+        return sum(file.read_bytes().count(b"\n") for file in self._study.glob("ray/*/result.json"))
+
+    def wait_for_a_moment(self) -> bool:
+        """Let some rows pass; False where the study ended meanwhile."""
+        goal = self.rows() + self._random.randint(0, MOST_ROWS)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.rows() < goal or not self._processes(WORKER):
+            if self.driver.poll() is not None:
+                return False
+            if time.monotonic() > deadline:
+                raise StartFailed(f"nothing was trained for {PATIENCE_SECONDS:.0f} seconds; {self._log.name} has the study's own account")
+            time.sleep(0.05)
+        time.sleep(self._random.uniform(0, MOST_SECONDS))
+        return self.driver.poll() is None
+
+    def _processes(self, pattern: re.Pattern[str]) -> list[Process]:
+        family = [*self._head.process.descendants(), *self._joined.process.descendants()]
+        return [process for process in family if pattern.search(command_of(process))]
+
+    def kill(self, victim: str) -> None:
+        if victim == "driver":
+            self.driver.kill()
+            self.driver.wait()
+            self.driver = self._drive("--resume")
+        elif victim == "node":
+            for process in self._joined.process.descendants():
+                if "/raylet " in command_of(process):
+                    process.signal(signal.SIGKILL)
+            node.stop(self._joined)
+            self._joined = self._join()
+        else:
+            workers = self._processes(WORKER)
+            if not workers:
+                return
+            self._random.choice(workers).signal(signal.SIGKILL)
+        self.kills[victim] += 1
+
+    def end(self) -> None:
+        if self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
+        for started in (self._joined, self._head):
+            node.stop(started)
+        self._log.close()
+
+
+def command_of(process: Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def disturb(study: Path, args: Args) -> Counter[str]:
+    """Run the study under kills; how many of each there were."""
+    victims = ["worker"] * (args.kills - 2 * (args.kills // 4)) + ["node", "driver"] * (args.kills // 4)
+    random.Random(args.moments).shuffle(victims)
+    disturbed = Disturbed(study, args)
+    try:
+        for victim in victims:
+            if not disturbed.wait_for_a_moment():
+                break
+            disturbed.kill(victim)
+            print(f"{sum(disturbed.kills.values())} kills, the last of a {victim}; {disturbed.rows()} epochs on file", flush=True)
+        code = disturbed.driver.wait()
+        if code != COMPLETE:
+            raise StartFailed(f"the disturbed study ended with code {code}; its account is in {study.with_suffix('.log')}")
+        return disturbed.kills
+    finally:
+        disturbed.end()
+
+
+def compared(calm: Path, disturbed: Path, kills: Counter[str]) -> dict[str, Any]:
+    """What came of it: trials whose last row of every epoch is the undisturbed one, and how often finished epochs were trained again."""
+    undisturbed, found = rows_of(calm), rows_of(disturbed)
+    equal = [name for name, rows in undisturbed.items() if list({row["epoch"]: row for row in found.get(name, [])}.values()) == rows]
+    times = Counter((name, row["epoch"]) for name, rows in found.items() for row in rows)
+    return {
+        "kills": dict(kills),
+        "trials": len(undisturbed),
+        "trials_equal": len(equal),
+        "epochs": sum(map(len, undisturbed.values())),
+        "epochs_trained_again": sum(times.values()) - len(times),
+        "most_often_again": max(times.values(), default=1) - 1,
+    }
+
+
+def benchmark(args: Args) -> int:
+    """Both runs and their comparison; the exit code."""
+    try:
+        if args.kills < 4:
+            raise InvalidInput(f"--kills {args.kills}: must be at least 4, to have every kind among them")
+        plan(args)
+        args.resources.prepare()
+        path = args.out or default_path(KIND)
+        check_vacant(path)
+        path.mkdir(parents=True, exist_ok=True)
+    except (InvalidInput, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID
+    folder = tempfile.mkdtemp(prefix="h", dir="/tmp")  # short: Ray puts sockets there
+    os.environ.update(RAY_TMPDIR=folder, RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_AUTH_MODE="token")
+    description = {"kind": KIND, "versions": versions(), "git": git_state(), "machine": machine(), "started": now()}
+    try:
+        began = time.monotonic()
+        calm = [sys.executable, __file__, "--study", "--out", str(path / "calm"), "--epochs", str(args.epochs)]
+        subprocess.run(calm, check=True, stdout=subprocess.DEVNULL)
+        print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
+        began = time.monotonic()
+        outcome = compared(path / "calm", path / "disturbed", disturb(path / "disturbed", args))
+        print(f"disturbed: {time.monotonic() - began:.0f} s", flush=True)
+    except (StartFailed, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(path / "chaos.json", {**description, "ended": now(), **outcome})
+    killed = ", ".join(f"{count} {victim}s" for victim, count in outcome["kills"].items())
+    print(f"killed: {killed}")
+    print(f"trials with every number as if undisturbed: {outcome['trials_equal']} of {outcome['trials']}")
+    again, most = outcome["epochs_trained_again"], outcome["most_often_again"]
+    print(f"finished epochs that were trained again: {again} of {outcome['epochs']}, none more than {most} times; {path / 'chaos.json'}")
+    complete = outcome["trials_equal"] == outcome["trials"] and sum(outcome["kills"].values()) >= args.kills
+    return COMPLETE if complete else STOPPED
+
+
+if __name__ == "__main__":
+    if "--study" in sys.argv:
+        sys.exit(main(KIND, Args, plan, write_report=lambda folder: None))
+    try:
+        sys.exit(benchmark(parse(Args, None)))
+    except InvalidInput as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(INVALID)
