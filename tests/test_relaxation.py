@@ -26,10 +26,12 @@ class Approach(Dynamics):
     """
 
     def __init__(self, rates: list[float]) -> None:
-        self.rates = torch.tensor(rates, dtype=torch.float64)
-        self.state = [torch.zeros(len(rates), 1, dtype=torch.float64)]
-        self.previous = self.state[0]
+        self.all_rates = torch.tensor(rates, dtype=torch.float64)
         self.swept: list[int] = []
+        self.restart([torch.zeros(len(rates), 1, dtype=torch.float64)])
+
+    def restart(self, state: list[Tensor]) -> None:
+        self.rates, self.state, self.previous = self.all_rates, state, state[0]
 
     def step(self) -> None:
         self.sweep()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from hybridep.kernels import flat, unflat
+from hybridep.kernels import flat, take, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 
 
@@ -201,13 +201,16 @@ class ConvDynamics(Dynamics):
 
     def __init__(self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
         self.network = network
-        self.drive = drive
+        self.chooses = any(isinstance(c, Convolution) and isinstance(c.pool, MaxPool) for c in network.connections[1:])
+        self.whole = drive, target, beta
+        self.restart(state)
+
+    def restart(self, state: list[Tensor]) -> None:
+        self.drive, self.target, self.beta = self.whole
         self.state = state
         self.previous = list(state)
         self.choices: list[Tensor | None] = [None] * len(state)
         self.stale = True
-        self.target = target
-        self.beta = beta
 
     def _up(self, layer: int) -> Tensor:
         """The drive from the layer below, a new tensor; it also renews that connection's pooling choice."""
@@ -252,10 +255,10 @@ class ConvDynamics(Dynamics):
         return reduce(torch.maximum, changes)
 
     def keep(self, rows: Tensor) -> None:
-        self.drive = self.drive[rows]
-        self.state = [_channels_last(s[rows]) for s in self.state]
+        self.drive = take(self.drive, rows)
+        self.state = [take(s, rows) for s in self.state]
         self.previous = self.state
-        self.choices = [None if choice is None else _channels_last(choice[rows]) for choice in self.choices]
+        self.choices = [None if choice is None else take(choice, rows) for choice in self.choices]
         if self.target is not None and self.beta is not None:
             self.target, self.beta = self.target[rows], self.beta[rows]
 

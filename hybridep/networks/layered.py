@@ -19,6 +19,8 @@ class Dynamics(ABC):
     """
 
     state: list[Tensor]
+    # Whether a layer's update depends on its own state by a choice that it makes; sweeps then reach other equilibria than steps do.
+    chooses: bool = False
 
     @abstractmethod
     def step(self) -> None:
@@ -39,6 +41,10 @@ class Dynamics(ABC):
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
         """Go on with these samples alone."""
+
+    @abstractmethod
+    def restart(self, state: list[Tensor]) -> None:
+        """Go on with all samples that there were at first, from this state, which is taken over."""
 
 
 class LayeredNetwork(ABC):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridep.kernels import affine
+from hybridep.kernels import affine, take
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 
 
@@ -92,14 +92,18 @@ class MLPDynamics(Dynamics):
 
     def __init__(self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool) -> None:
         self.network = network
-        self.drives = [drive, network.biases[1]]
         self.weights = [network.to_odd, network.to_even]
+        self.whole = drive, target, beta
+        self.restart(state)
+        self.at_rest = at_rest
+
+    def restart(self, state: list[Tensor]) -> None:
+        drive, self.target, self.beta = self.whole
+        self.drives = [drive, self.network.biases[1]]
+        self.share = None if self.beta is None else self.network.nudged_share(self.beta)
         self.state = state
         self.previous = [torch.empty_like(block) for block in state]
-        self.target = target
-        self.beta = beta
-        self.share = None if beta is None else network.nudged_share(beta)
-        self.at_rest = at_rest
+        self.at_rest = False
 
     def _update(self, block: int, other: Tensor, factor: float | None = None) -> None:
         """Move one block by factor · (ρ(∂Φ/∂s) − s), all the way in a synchronous step; the new values go over its previous ones."""
@@ -155,8 +159,8 @@ class MLPDynamics(Dynamics):
         return reduce(torch.maximum, changes)
 
     def keep(self, rows: Tensor) -> None:
-        self.drives[0] = self.drives[0][rows]
-        self.state = [block[rows] for block in self.state]
+        self.drives[0] = take(self.drives[0], rows)
+        self.state = [take(block, rows) for block in self.state]
         self.previous = [torch.empty_like(block) for block in self.state]
         if self.target is not None and self.beta is not None:
             self.target, self.beta = self.target[rows], self.beta[rows]
