@@ -141,6 +141,24 @@ def test_limits_hold_from_the_first_sweep(limit):
     assert not equilibrium.converged.any()
 
 
+@EXAMPLES
+@given(st.lists(st.floats(0, 0.9), min_size=1, max_size=70), st.integers(1, 60), st.sampled_from([1e-2, 1e-4]))
+def test_where_layers_choose_steps_come_first_and_the_limit_holds_for_both_together(rates, limit, tolerance):
+    dynamics = Approach(rates)
+    dynamics.chooses = True
+    taken: list[int] = []
+    dynamics.step = lambda: (taken.append(len(dynamics.state[0])), Approach.step(dynamics))  # type: ignore[method-assign,func-returns-value]
+    policy = Adaptive(tolerance, T1=limit, T2=5, over_relaxation=1.0, check_every=1)
+    equilibrium = policy.free(dynamics)
+    assert taken and dynamics.swept[: len(taken)] == taken
+    assert sum(dynamics.swept) == equilibrium.steps.sum()
+    assert equilibrium.steps.max() <= limit
+    for number, rate in enumerate(rates):
+        states, _ = alone(rate, policy, limit)
+        assert float(equilibrium.state[0][number]) == pytest.approx(states[int(equilibrium.steps[number])], abs=1e-12)
+    assert equilibrium.converged.tolist() == (equilibrium.residual < tolerance).tolist()
+
+
 # Both policies, on networks
 
 
@@ -308,3 +326,27 @@ def test_strong_nudges_converge_in_sweeps_though_synchronous_steps_swing(beta):
     dynamics = network.bind(drive, nudged.state, target, betas)
     dynamics.step()
     assert dynamics.change().max() < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_max_pooling_network_comes_to_rest_where_the_thesis_steps_lead(seed):
+    generator = stream(seed, "initialisation")
+    network = ConvNet([(1, 12, 12), (6, 6, 6), (8, 3, 3), (4,)], 3, 1, 1, "max", "hard_sigmoid", "mse", 2.0, generator, FLOAT64)
+    drive = network.input_drive(torch.from_numpy(2 * generator.random((32, 1, 12, 12))))
+    policy = Adaptive(1e-8, T1=2000, T2=20)
+
+    def elsewhere(equilibrium):
+        distances = [(a - b).abs().flatten(1).amax(dim=1) for a, b in zip(equilibrium.state, rest.state, strict=True)]
+        return int((torch.stack(distances).amax(dim=0) > 1e-4).sum())
+
+    def start():
+        return network.bind(drive, network.zeros(drive), at_rest=True)
+
+    rest = FixedSteps(2000, 1, tolerance=1e-10).free(start())
+    assert rest.converged.all()
+    adaptive = policy.free(start())
+    assert adaptive.converged.all()
+    assert adaptive.steps.mean() < 100
+    assert elsewhere(adaptive) == 0
+    # Sweeps from zero would be faster, to other pooling choices: without that there were nothing to take care of.
+    assert elsewhere(policy._sweep(start(), 2000)) > 3

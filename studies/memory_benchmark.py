@@ -1,0 +1,123 @@
+"""How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of the official sizes."""
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+from running.arguments import parse
+
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import DATASETS, Dataset
+from hybridep.presets import PROTOCOLS, TOLERANCES
+
+MEBIBYTE: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Args:
+    protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
+    """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
+    relaxation: Literal["adaptive", "fixed"] = "adaptive"
+    """How."""
+    updates: int = 3
+    """Centered updates to train for, before the test images are classified."""
+    test_samples: int = 1000
+    """Test images to classify; how many there are does not change what a batch of them takes."""
+
+
+def configurations(args: Args) -> list[TrialConfig]:
+    """The protocols as they are trained here, one short epoch each; InvalidInput in one line for a mistake."""
+    found = []
+    for name in args.protocol:
+        if name not in PROTOCOLS:
+            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
+        protocol = PROTOCOLS[name]
+        limits = {"updates": DATASETS[protocol.dataset].train // protocol.batch_size, "test_samples": DATASETS[protocol.dataset].test}
+        for option, most in limits.items():
+            value = getattr(args, option)
+            if not 1 <= value <= most:
+                raise InvalidInput(f"--{option.replace('_', '-')} {value}: must be 1 to {most} with {name}")
+        shortened = {
+            "train_samples": args.updates * protocol.batch_size,
+            "test_samples": args.test_samples,
+            "epochs": 1,
+            "warmup_epochs": 0,
+        }
+        relaxation = {"relaxation": "adaptive", "tolerance": TOLERANCES[name]} if args.relaxation == "adaptive" else {}
+        found.append(protocol.replace(family="constant", skew=0.0, validation=0, **shortened, **relaxation))
+    if not found:
+        raise InvalidInput("--protocol: must name at least one")
+    return found
+
+
+def noise(name: str) -> Dataset:
+    """Images of a dataset's sizes that need no files."""
+    info = DATASETS[name]
+    generator = np.random.default_rng(0)
+
+    def images(count: int) -> np.ndarray[Any, Any]:
+        return generator.integers(0, 256, (count, *info.shape), dtype=np.uint8)
+
+    def labels(count: int) -> np.ndarray[Any, Any]:
+        return generator.integers(0, info.classes, count)
+
+    return Dataset.from_arrays(info, images(info.train), labels(info.train), images(info.test), labels(info.test))
+
+
+def _train(values: dict[str, Any], connection: Connection) -> None:
+    import hybridep.trainable  # noqa: F401  # all that a worker imports, Ray included
+    from hybridep.kernels import use_threads
+    from hybridep.trainer import Trainer
+
+    use_threads(1)
+    idle = _peak_bytes()
+    config = TrialConfig(**values)
+    dataset = noise(config.dataset)
+    Trainer(config, dataset).train_epoch()
+    arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    connection.send((idle, _peak_bytes(), sum(array.nbytes for array in arrays)))
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(config: TrialConfig) -> tuple[int, int, int]:
+    """Peak resident bytes of a fresh process: when it has imported everything, when it has trained, and those of its dataset."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_train, args=(config.model_dump(), theirs))
+    process.start()
+    theirs.close()
+    try:
+        idle, peak, data = ours.recv()
+    finally:
+        process.join()
+    return idle, peak, data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; the process's exit code."""
+    try:
+        args = cast(Args, parse(cast(Any, Args), argv))
+        found = configurations(args)
+    except InvalidInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, config in zip(args.protocol, found, strict=True):
+        idle, peak, data = (count / MEBIBYTE for count in measure(config))
+        print(
+            f"{name}: {peak:,.0f} MiB at its most, {peak - idle:,.0f} above an idle worker's {idle:,.0f}"
+            f" ({data:,.0f} of these are its images, which the trials of a node share)",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
