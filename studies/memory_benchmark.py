@@ -1,4 +1,4 @@
-"""How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of the official sizes."""
+"""How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of official sizes."""
 
 import multiprocessing
 import resource
@@ -37,19 +37,15 @@ def configurations(args: Args) -> list[TrialConfig]:
         if name not in PROTOCOLS:
             raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
         protocol = PROTOCOLS[name]
-        limits = {"updates": DATASETS[protocol.dataset].train // protocol.batch_size, "test_samples": DATASETS[protocol.dataset].test}
+        info = DATASETS[protocol.dataset]
+        limits = {"updates": info.train // protocol.batch_size, "test_samples": info.test}
         for option, most in limits.items():
             value = getattr(args, option)
             if not 1 <= value <= most:
                 raise InvalidInput(f"--{option.replace('_', '-')} {value}: must be 1 to {most} with {name}")
-        shortened = {
-            "train_samples": args.updates * protocol.batch_size,
-            "test_samples": args.test_samples,
-            "epochs": 1,
-            "warmup_epochs": 0,
-        }
+        images = {"train_samples": args.updates * protocol.batch_size, "test_samples": args.test_samples, "validation": 0}
         relaxation = {"relaxation": "adaptive", "tolerance": TOLERANCES[name]} if args.relaxation == "adaptive" else {}
-        found.append(protocol.replace(family="constant", skew=0.0, validation=0, **shortened, **relaxation))
+        found.append(protocol.replace(family="constant", skew=0.0, epochs=1, warmup_epochs=0, **images, **relaxation))
     if not found:
         raise InvalidInput("--protocol: must name at least one")
     return found
