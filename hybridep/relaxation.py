@@ -77,7 +77,7 @@ class Adaptive:
     T2: int
     over_relaxation: float = 1.25
     plain_sweeps: int = 3
-    settled: float = 10.0
+    settled: float = 5.0
     check_every: int = 2
 
     def free(self, dynamics: Dynamics) -> Equilibrium:
@@ -95,16 +95,20 @@ class Adaptive:
         return self._sweep(dynamics, self.T2)
 
     def _sweep(self, dynamics: Dynamics, limit: int) -> Equilibrium:
+        # Where the branch shows before the first sweep, or is that of the free equilibrium, each plain sweep would be one wasted.
+        plain = 0 if dynamics.chooses else self.plain_sweeps
+
         def sweep(number: int) -> None:
-            dynamics.sweep(1.0 if number <= self.plain_sweeps else self.over_relaxation)
+            dynamics.sweep(1.0 if number <= plain else self.over_relaxation)
 
         return self._until(self.tolerance, limit, dynamics, sweep)
 
     def _until(self, tolerance: float, limit: int, dynamics: Dynamics, update: Callable[[int], None]) -> Equilibrium:
         """Update, told the how manieth time it is, until the last sample has moved by less than `tolerance`, at most `limit` times."""
-        n = dynamics.state[0].shape[0]
+        start = dynamics.state[0]
+        n = len(start)
         grain = max(1, n // 16)
-        rows = torch.arange(n, device=dynamics.state[0].device)
+        rows = torch.arange(n, device=start.device)
         # Of the samples that left together: rows, steps, residual, then their state block by block.
         ended: list[list[Tensor]] = []
         for number in range(1, limit + 1):

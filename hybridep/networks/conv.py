@@ -3,9 +3,11 @@
 The convention is that of Laborieux et al. (2021): the pooling choice of every update follows the pre-activation of the current state.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from torch.nn.grad import conv2d_weight
 
 from hybridep.kernels import flat, take, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
+
+# Of the widest layer, before pooling: with the layer below, the pooling choices and the way down that fills a cache of 2 MiB.
+CACHED_BYTES: Final = 2**20
+SMALLEST_PART: Final = 32
 
 
 class NoPool:
@@ -80,7 +86,9 @@ class Convolution:
         return height, width
 
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.pool.forward(F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding))
+        z = F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        # A single channel has no layout of its own: what is made from it comes with channels first, which all that follows would inherit.
+        return self.pool.forward(_channels_last(z))
 
     def transpose(self, s: Tensor, choice: Tensor | None) -> Tensor:
         """∂(s · forward)/∂(layer below), with the pooling choice held."""
@@ -171,6 +179,16 @@ class ConvNet(LayeredNetwork):
     ) -> Dynamics:
         return ConvDynamics(self, drive, list(state), target, beta)
 
+    def parts(self, rows: int, device: torch.device) -> int:
+        """In how many parts to update so many samples: one where parts that fit a core's cache would be too small for convolutions."""
+        widths = [
+            connection.weight.shape[0] * math.prod(connection.size) * connection.weight.element_size()
+            for connection in self.connections[1:]
+            if isinstance(connection, Convolution)
+        ]
+        fitting = CACHED_BYTES // max(widths, default=CACHED_BYTES)
+        return -(-rows // fitting) if device.type == "cpu" and fitting >= SMALLEST_PART else 1
+
     def layer_states(self, state: list[Tensor]) -> list[Tensor]:
         return state
 
@@ -197,7 +215,7 @@ class ConvNet(LayeredNetwork):
 
 
 class ConvDynamics(Dynamics):
-    """Layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
+    """The batch in parts, each updated by itself: what a part makes on its way from one layer to the next stays in a core's cache."""
 
     def __init__(self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
         self.network = network
@@ -205,12 +223,74 @@ class ConvDynamics(Dynamics):
         self.whole = drive, target, beta
         self.restart(state)
 
+    @property
+    def state(self) -> list[Tensor]:  # type: ignore[override]  # put together when it is asked for
+        return _joined([part.state for part in self.parts])
+
     def restart(self, state: list[Tensor]) -> None:
-        self.drive, self.target, self.beta = self.whole
+        self.parts = self._divided(*self.whole, state, None)
+
+    def _divided(
+        self, drive: Tensor, target: Tensor | None, beta: Tensor | None, state: list[Tensor], choices: list[Tensor | None] | None
+    ) -> "list[Part]":
+        count = self.network.parts(len(drive), drive.device)
+        each = -(-len(drive) // count)
+        return [
+            Part(
+                self.network,
+                drive[rows],
+                [s[rows] for s in state],
+                None if target is None else target[rows],
+                None if beta is None else beta[rows],
+                None if choices is None else [None if choice is None else choice[rows] for choice in choices],
+            )
+            for rows in (slice(at, at + each) for at in range(0, len(drive), each))
+        ]
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def sweep(self, factor: float = 1.0) -> None:
+        for part in self.parts:
+            part.sweep(factor)
+
+    def change(self) -> Tensor:
+        return torch.cat([part.change() for part in self.parts])
+
+    def keep(self, rows: Tensor) -> None:
+        drive = take(torch.cat([part.drive for part in self.parts]), rows)
+        state = [take(s, rows) for s in self.state]
+        choices = None
+        if not self.parts[0].stale:
+            layers = zip(*(part.choices for part in self.parts), strict=True)
+            choices = [None if layer[0] is None else take(torch.cat(layer), rows) for layer in layers]
+        target = beta = None
+        if self.parts[0].target is not None:
+            target, beta = (torch.cat(values)[rows] for values in zip(*((part.target, part.beta) for part in self.parts), strict=True))
+        self.parts = self._divided(drive, target, beta, state, choices)
+
+
+class Part:
+    """Some samples, updated layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
+
+    def __init__(
+        self,
+        network: ConvNet,
+        drive: Tensor,
+        state: list[Tensor],
+        target: Tensor | None,
+        beta: Tensor | None,
+        choices: list[Tensor | None] | None,
+    ) -> None:
+        self.network = network
+        self.drive = drive
         self.state = state
         self.previous = list(state)
-        self.choices: list[Tensor | None] = [None] * len(state)
-        self.stale = True
+        self.choices = [None] * len(state) if choices is None else choices
+        self.stale = choices is None
+        self.target = target
+        self.beta = beta
 
     def _up(self, layer: int) -> Tensor:
         """The drive from the layer below, a new tensor; it also renews that connection's pooling choice."""
@@ -254,13 +334,9 @@ class ConvDynamics(Dynamics):
         changes = [flat((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
         return reduce(torch.maximum, changes)
 
-    def keep(self, rows: Tensor) -> None:
-        self.drive = take(self.drive, rows)
-        self.state = [take(s, rows) for s in self.state]
-        self.previous = self.state
-        self.choices = [None if choice is None else take(choice, rows) for choice in self.choices]
-        if self.target is not None and self.beta is not None:
-            self.target, self.beta = self.target[rows], self.beta[rows]
+
+def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
+    return parts[0] if len(parts) == 1 else [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
 
 
 def _like(values: Tensor, s: Tensor) -> Tensor:
