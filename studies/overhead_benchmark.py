@@ -107,7 +107,7 @@ def main() -> int:
     timeline.mark("Ray and Tune imported")
     with tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
         timeline.mark("Ray started")
-        slots = min(args.resources.slots(tuning.cluster_resources()), args.resources.max_concurrent or args.trials)
+        slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
         tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))
         timeline.mark("Tune ended")
     timeline.mark("Ray stopped")
