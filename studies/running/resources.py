@@ -94,11 +94,11 @@ class Resources:
             return found if torch.cuda.is_available() else ()
         return ()
 
-    def offer(self) -> dict[str, int]:
-        """What a Ray of this process alone schedules, as arguments of ray.init; its workers see the devices by UUID, slices too."""
+    def show_devices(self) -> int:
+        """Make these devices, by UUID and no others, visible to a Ray of this process and to its workers; how many they are."""
         devices = self.devices()
         os.environ.update({VISIBLE: ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
-        return {"num_cpus": cpus(), "num_gpus": len(devices)}
+        return len(devices)
 
     def share(self, nodes: Sequence[NodeCapacity]) -> Share:
         """What each trial gets on this cluster; InvalidInput where no node has as much, for a trial would wait for ever."""

@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from hybridep.cluster.access import token_file
+from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
 from hybridep.trainable import StrategyTrial
@@ -49,7 +50,8 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         if resources.ray_address is None:
             ray.init(
                 address="local",
-                **resources.offer(),
+                num_cpus=cpus(),
+                num_gpus=resources.show_devices(),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES + 2 * dataset_bytes,
                 _node_ip_address="127.0.0.1",
