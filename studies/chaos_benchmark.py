@@ -184,7 +184,7 @@ def benchmark(args: Args) -> int:
             raise InvalidInput(f"--kills {args.kills}: must be at least 4, to have every kind among them")
         plan(args)
         args.resources.prepare()
-        path = args.out or default_path(KIND)
+        path = Path(args.out) if args.out else default_path(KIND)
         check_vacant(path)
         path.mkdir(parents=True, exist_ok=True)
     except (InvalidInput, OSError) as error:

@@ -225,7 +225,7 @@ class Projection:
             f"{self.trials:,} trials on {self.slices} slices, projected: the driver's one thread saturates first, with {first}"
             f" ({share:.3f} of {self.choosing + self.reporting:.3f} s that the last trial costs it). It keeps all slices busy as long as a"
             f" trial takes {self.shortest_trial:.0f} s or more. Its memory comes to {self.memory:,.0f} MiB, the study folder to"
-            f" {self.disk / 1024:,.1f} GiB. Assumed: costs grow with the number of trials in a straight line, a further epoch costs no more"
+            f" {self.disk:,.0f} MiB. Assumed: costs grow with the number of trials in a straight line, a further epoch costs no more"
             " than a trial of one, and Ray itself, the network and the shared folder bear as many nodes."
         )
 

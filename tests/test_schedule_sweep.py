@@ -162,7 +162,7 @@ def test_an_output_folder_that_holds_something_is_refused(capsys: pytest.Capture
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """A study of the thesis's strategies of which nothing has run yet."""
-    args = replace(parse(schedule_sweep.Args, ["--search", "thesis", *TINY]), out=tmp_path / "study")
+    args = replace(parse(schedule_sweep.Args, ["--search", "thesis", *TINY]), out=str(tmp_path / "study"))
     folder, _ = running_study.prepare("schedule_sweep", args, schedule_sweep.plan(args))
     folder.close()
     return folder.path
@@ -225,7 +225,7 @@ def test_resources_and_the_number_of_trials_may_change(begun: Path) -> None:
 def test_a_study_is_repeated_from_its_study_json(begun: Path, tmp_path: Path) -> None:
     argv = ["--from", str(begun / "study.json"), "--out", str(tmp_path / "again"), "--seeds", "4"]
     args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv)
-    assert (args.out, args.search, args.options.T1, args.seeds) == (tmp_path / "again", "thesis", 8, (4,))
+    assert (args.out, args.search, args.options.T1, args.seeds) == (str(tmp_path / "again"), "thesis", 8, (4,))
     assert args.resume is None
 
 

@@ -101,6 +101,7 @@ class StudyLog(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config["trial"]
         with stopping_on_storage_errors():
+            self._folder.send_journal()
             self._folder.trial(name).begin(trial.config)
         self.progress.began(name)
 
@@ -123,13 +124,14 @@ class StudyLog(tune.Callback):
             self.progress.epoch(name, row["epoch"])
             if row["done"]:
                 self._events.pop(name).close(complete=True)
-                files.drop_checkpoints()
+                files.push_events()
+                files.checkpoints.drop()
                 self.progress.ended(name, Point.of(row))
 
     def _failed(self, name: str, reason: str, storage: bool) -> None:
         if storage:
             raise StudyStopped(f"trial {name} could not write its checkpoint: {reason}")
-        self._folder.trial(name).error.write_text(reason + "\n", encoding="utf-8")
+        self._folder.trial(name).fail(reason)
         self._close_events(name)
         self.progress.note(f"Trial {name} failed: {reason.strip().splitlines()[-1]} ({self._folder.trial(name).error})")
         self.progress.ended(name, None)
@@ -161,6 +163,8 @@ class StudyLog(tune.Callback):
     def _close_events(self, name: str) -> None:
         if name in self._events:
             self._events.pop(name).close(complete=False)
+            with stopping_on_storage_errors():
+                self._folder.trial(name).push_events()
 
     def close(self) -> None:
         for name in list(self._events):
@@ -203,7 +207,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
             StrategyTrial,
             protocol=plan.protocol.model_dump(),
             dataset=dataset,
-            trials=str(folder.trials.resolve()),
+            trials=folder.trials_place,
             cpus=share.cpus,
             gpus=share.gpus,
             patience=plan.patience,
