@@ -100,8 +100,6 @@ class StrategyTrial(Trainable):
         return True
 
     def _begin(self) -> None:
-        from hybridep.trainer import Trainer
-
         if self._device is None:
             self._device = self._take_device()
         config = self._config
@@ -113,9 +111,15 @@ class StrategyTrial(Trainable):
         trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
         self._epochs = trial_config.epochs
         self._identity = {"config": trial_config.model_dump_json(), "seeds": config["seeds"], "dataset": self._dataset.checksum}
-        self._new_trainers = lambda: [Trainer(trial_config.replace(seed=seed), self._dataset, self._device) for seed in config["seeds"]]
+        self._configs = [trial_config.replace(seed=seed) for seed in config["seeds"]]
         self._trainers = self._new_trainers()
         self._saved = self._load()
+
+    def _new_trainers(self) -> "list[Trainer]":
+        from hybridep.trainer import Trainer
+
+        assert self._device is not None
+        return [Trainer(config, self._dataset, self._device) for config in self._configs]
 
     def _take_device(self) -> str:
         """The device that Ray gave this process, and no more of it than its share."""

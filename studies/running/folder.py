@@ -92,7 +92,7 @@ class TrialFiles:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+            if isinstance(row, dict) and type(row.get("epoch")) is int:
                 return row
         return None
 

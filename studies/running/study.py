@@ -142,12 +142,15 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
 def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     progress = Progress(plan.trials, plan.protocol.epochs)
-    for files in folder.recover():
-        last = files.last()
+    try:
+        found = {files: last for files in folder.recover() if (last := files.last()) and last.get("done")}
+    except OSError as error:
+        print(f"error: --resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})", file=sys.stderr)
+        return INVALID
+    for files, last in found.items():
         try:
-            if last and last.get("done"):
-                progress.found(Point.of(last))
-        except (KeyError, TypeError) as error:
+            progress.found(Point.of(last))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             print(f"error: --resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
             return INVALID
     print(f"{folder.place}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
