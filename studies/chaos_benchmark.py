@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from running.arguments import FolderArgs, parse
+from running.arguments import FolderArgs, parse, refuse
 from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from running.plan import Plan, PlannedTrial
 from running.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
@@ -27,6 +27,7 @@ from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
 from hybridep.cluster.processes import Process
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
+from hybridep.storage import is_url
 
 KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)
@@ -182,6 +183,9 @@ def benchmark(args: Args) -> int:
     try:
         if args.kills < 4:
             raise InvalidInput(f"--kills {args.kills}: must be at least 4, to have every kind among them")
+        refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))
+        if args.out and is_url(args.out):
+            raise InvalidInput(f"--out {args.out}: must be a folder, for two studies and their comparison")
         plan(args)
         args.resources.prepare()
         path = Path(args.out) if args.out else default_path(KIND)

@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
-from running.arguments import StudyArgs, given, parse
+from running.arguments import StudyArgs, given, parse, refuse
 from running.folder import StudyFolder, write_json
 from running.plan import Plan, PlannedTrial, SearchPlan
 from running.progress import Progress
@@ -112,6 +112,7 @@ def main() -> int:
     timeline = Timeline()
     try:
         args = parse(Args, None)
+        refuse(args, "resume", "repeat", "time_budget")
         work = plan(args)
         args.resources.prepare()
         folder, dataset = prepare("overhead_benchmark", args, work)
@@ -163,6 +164,8 @@ def main() -> int:
     if projection is not None:
         print(f"\n{projection}")
         write_json(folder.path / "projection.json", {**asdict(projection), "shortest_trial": projection.shortest_trial})
+    folder.send_outputs()
+    folder.close()
     return 0
 
 

@@ -283,7 +283,11 @@ def test_a_job_that_slurm_does_not_queue_again_says_how_to_go_on(job):
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [((), "usage: sbatch .+"), (("study",), "usage: sbatch .+"), (("s3://bucket/study", "run.py"), "s3://bucket/study: must be a folder .+")],
+    [
+        ((), "usage: sbatch .+"),
+        (("study",), "usage: sbatch .+"),
+        (("s3://bucket/study", "run.py"), "s3://bucket/study: must be a folder .+"),
+    ],
 )
 def test_a_mistake_in_its_arguments_is_told_in_one_line(job, arguments, complaint):
     job.arguments = arguments

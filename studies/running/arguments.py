@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -102,9 +103,20 @@ def stored(arguments: type[A], file: Path, option: str, given: Path | str, kind:
     if description["kind"] != kind:
         raise InvalidInput(f"{option} {given}: is a {description['kind']} study, not a {kind}")
     try:
-        return TypeAdapter(arguments).validate_python(description["arguments"])
+        # Strict: a true where a number was is damage, and not 1.
+        return TypeAdapter(arguments).validate_json(json.dumps(description["arguments"]), strict=True)
     except ValidationError as error:
         raise InvalidInput(f"{option} {given}: study.json is damaged (arguments: {one_line(error)})") from None
+
+
+def refuse(arguments: FolderArgs, *names: str) -> None:
+    """InvalidInput for an option that was given and means nothing to this command; `names` are fields of it or of its resources."""
+    usual = type(arguments)()
+    for name in names:
+        own, plain = (held if hasattr(held, name) else held.resources for held in (arguments, usual))
+        if getattr(own, name) != getattr(plain, name):
+            option = "from" if name == "repeat" else name.replace("_", "-")
+            raise InvalidInput(f"--{option} {getattr(own, name)}: means nothing to this command")
 
 
 def as_json(arguments: FolderArgs) -> dict[str, Any]:
