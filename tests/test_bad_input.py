@@ -168,6 +168,8 @@ def test_bad_input_is_found_before_ray_and_pytorch_are_imported(tmp_path: Path) 
         ("overhead_benchmark.py", "--trials 0"),
         ("chaos_benchmark.py", "--kills 3"),
         ("bias_order.py", "--threads 0"),
+        ("bias_order.py", "--out s3://bucket/study"),
+        ("thread_benchmark.py", "--out s3://bucket/study"),
         ("../analysis/report.py", ""),
     ],
 )

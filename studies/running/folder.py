@@ -230,6 +230,7 @@ class StudyFolder:
 
 def check_vacant(path: Path) -> None:
     """InvalidInput where a new study cannot go there because something else is there."""
+    refuse_url(path)
     try:
         if (path / "study.json").exists():
             raise InvalidInput(f"--out {path}: holds a study already; continue it with --resume {path} or choose another folder")
@@ -237,6 +238,12 @@ def check_vacant(path: Path) -> None:
             raise InvalidInput(f"--out {path}: is not empty; choose a folder that is empty or does not exist yet")
     except OSError as error:
         raise InvalidInput(f"--out {path}: cannot be used ({error.strerror or error})") from None
+
+
+def refuse_url(path: Path) -> None:
+    """InvalidInput where the path of a study that is kept in folders alone was given as a URL."""
+    if ":/" in str(path):  # what a path makes of ://
+        raise InvalidInput(f"--out {path}: must be a folder; this study cannot be kept at a URL")
 
 
 def read_description(file: Path, option: str, given: Path | str, mirror: Mirror | None = None) -> dict[str, Any]:

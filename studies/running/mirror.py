@@ -51,7 +51,7 @@ class Mirror:
         self._renewed = 0.0
         self._lost = False
         self._ended = threading.Event()
-        self._writing = threading.Lock()
+        self._leasing = threading.Lock()
 
     def _unusable(self, reason: str) -> InvalidInput:
         return InvalidInput(f"{self._option} {self.url}: {reason}")
@@ -129,7 +129,7 @@ class Mirror:
     def _keep_renewing(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
             try:
-                with self._writing:
+                with self._leasing:
                     if not self._ended.is_set():
                         self._check_lease()
                         self._renew()
@@ -163,13 +163,14 @@ class Mirror:
 
     def push(self, path: Path) -> None:
         """Send a file as it stands; StorageError where that fails or another driver has taken over."""
-        with self._writing:
+        with self._leasing:
             if time.time() - self._renewed > 2 * RENEW_SECONDS:  # this process, or its machine, was asleep
                 self._check_lease()
                 self._renew()
             if self._lost:
                 self._check_lease()
-            self._remote.write(path.relative_to(self.folder).as_posix(), path.read_bytes())
+        # Without the lock: the lease is renewed while a large file is on its way.
+        self._remote.write(path.relative_to(self.folder).as_posix(), path.read_bytes())
 
     def push_below(self, folder: Path, without: Path | None = None) -> None:
         """Send all files of a folder, without those of another one in it."""
@@ -183,7 +184,7 @@ class Mirror:
     def release(self) -> None:
         """Let another driver go on at once."""
         self._ended.set()
-        with self._writing:
+        with self._leasing:
             if self._token and not self._lost:
                 with contextlib.suppress(OSError):  # it runs out by itself
                     self._remote.delete(LEASE)
