@@ -207,11 +207,11 @@ def benchmark(args: Args) -> int:
         print(f"disturbed: {time.monotonic() - began:.0f} s", flush=True)
     except (StartFailed, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return STOPPED
+        return STOPPED  # Ray's logs stay, for the message names them
     except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
         shutil.rmtree(folder, ignore_errors=True)
+        return INTERRUPTED
+    shutil.rmtree(folder, ignore_errors=True)
     write_json(path / "chaos.json", {**description, "ended": now(), **outcome})
     killed = ", ".join(f"{count} {victim}s" for victim, count in outcome["kills"].items())
     print(f"killed: {killed}")
