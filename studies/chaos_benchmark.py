@@ -79,7 +79,11 @@ class Disturbed:
         self._epochs = args.epochs
         self._log = open(study.with_suffix(".log"), "w", encoding="utf-8")  # noqa: SIM115 (closed in `end`)
         self._head = node.start(NodePlan("head", Address(LOOPBACK, 0), LOOPBACK, 1, ()))
-        self._joined = self._join()
+        try:
+            self._joined = self._join()
+        except BaseException:
+            node.stop(self._head)
+            raise
         self.driver = self._drive("--out")
 
     def _join(self) -> StartedNode:
