@@ -21,6 +21,9 @@ DEFAULT_TOLERANCE: Final = 1e-4
 class InvalidInput(ValueError):
     """A user's mistake, told in one line that names the argument, the value and what is allowed."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # a value may hold line feeds
+
 
 def one_line(error: ValidationError) -> str:
     """The first complaint of a pydantic error as `field value: what is allowed`."""

@@ -4,16 +4,12 @@ Checkpoints are the trial's own files instead of Tune's: Tune's reach the driver
 killed driver leaves some seconds behind, and which is a pickle. Here a trial finds its newest checkpoint by itself, wherever it is started.
 """
 
-import hashlib
-import io
 import json
 import os
-import pickle
 import platform
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +17,7 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
+from hybridep.checkpoints import Checkpoints
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, register
 from hybridep.estimators import ESTIMATORS
@@ -33,8 +30,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study 
 LABELS: Final = ("trial", "strategy", "origin", "seeds")
 # Columns that are the same for every seed.
 SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
-MAGIC: Final = b"hybridep checkpoint 1\n"
-KEPT_CHECKPOINTS: Final = 2
 # Share of units at their bounds from which on a network at chance counts as lost.
 SATURATED: Final = 0.5
 # What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
@@ -63,57 +58,6 @@ def over_seeds(rows: Sequence[Mapping[str, float | int | bool]]) -> dict[str, An
     return merged
 
 
-def checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """(epoch, file) of the checkpoints in a trial's folder, newest first; they need not be readable."""
-    for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
-        number = path.stem.removeprefix("checkpoint-")
-        if number.isdecimal():
-            yield int(number), path
-
-
-def write_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) as the checkpoint after `epoch`, whole or not at all.
-
-    A digest stands before the content, so that a damaged file is known from a good one before anything is made of it.
-    """
-    import torch
-
-    content = io.BytesIO()
-    torch.save(state, content)
-    payload = content.getvalue()
-    path = folder / f"checkpoint-{epoch:06d}.pt"
-    unfinished = folder / f".{path.name}.{os.getpid()}"
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    for _, old in list(checkpoints(folder))[KEPT_CHECKPOINTS:]:
-        old.unlink(missing_ok=True)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state in a checkpoint file, or None where it is cut, altered or not a checkpoint. Runs no code that the file might carry."""
-    import torch
-
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
-    if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
-        return None
-    try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        return None
-    return state if isinstance(state, dict) else None
-
-
 class StrategyTrial(Trainable):
     """Trains the seeds of one strategy side by side; a step is an epoch of each.
 
@@ -132,13 +76,13 @@ class StrategyTrial(Trainable):
         gpus: float = 0.0,
         patience: int = 0,
     ) -> None:
-        """`protocol` has TrialConfig's fields; `trials` is the folder of the trials' folders; `cpus` and `gpus` are this trial's share.
+        """`protocol` has TrialConfig's fields; `trials` is the folder or URL of the trials' folders; `cpus` and `gpus` are its share.
 
         A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end.
         """
         self._protocol = protocol
         self._dataset = dataset
-        self._trials = Path(trials)
+        self._trials = trials
         self._cpus = cpus
         self._gpus = gpus
         self._patience = patience
@@ -156,21 +100,26 @@ class StrategyTrial(Trainable):
         return True
 
     def _begin(self) -> None:
-        from hybridep.trainer import Trainer
-
         if self._device is None:
             self._device = self._take_device()
         config = self._config
         overrides = {name: value for name, value in config.items() if name not in LABELS}
-        self._folder = self._trials / config["trial"]
+        self._checkpoints = Checkpoints.of(self._trials, config["trial"])
         self._seconds = 0.0
         self._lost = 0
         register(self._dataset.info)  # a user's own dataset is not known yet in this process
         trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
         self._epochs = trial_config.epochs
         self._identity = {"config": trial_config.model_dump_json(), "seeds": config["seeds"], "dataset": self._dataset.checksum}
-        self._trainers = [Trainer(trial_config.replace(seed=seed), self._dataset, self._device) for seed in config["seeds"]]
+        self._configs = [trial_config.replace(seed=seed) for seed in config["seeds"]]
+        self._trainers = self._new_trainers()
         self._saved = self._load()
+
+    def _new_trainers(self) -> "list[Trainer]":
+        from hybridep.trainer import Trainer
+
+        assert self._device is not None
+        return [Trainer(config, self._dataset, self._device) for config in self._configs]
 
     def _take_device(self) -> str:
         """The device that Ray gave this process, and no more of it than its share."""
@@ -197,17 +146,21 @@ class StrategyTrial(Trainable):
         return f"a share of {self._gpus:g} of a device with {memory / 2**30:.1f} GiB"
 
     def _load(self) -> int:
-        """Continue from the newest readable checkpoint; the epoch that it holds, 0 where there is none."""
-        for epoch, path in checkpoints(self._folder):
-            state = read_checkpoint(path)
-            if state is None:
+        """Continue from the newest checkpoint that is whole and this trial's; the epoch that it holds, 0 where there is none.
+
+        Whatever else lies there is passed over: training once more from further back gives the same numbers.
+        """
+        for epoch in self._checkpoints.epochs():
+            state = self._checkpoints.read(epoch)
+            if state is None or state.get("identity") != self._identity or state.get("epoch") != epoch:
                 continue
-            if state["identity"] != self._identity:
-                raise ValueError(f"{path}: is a checkpoint of another configuration, seeds or dataset")
-            for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
-                trainer.load_state_dict(trainer_state)
-            self._seconds, self._lost = state["seconds"], state.get("lost", 0)
-            return epoch
+            try:
+                for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
+                    trainer.load_state_dict(trainer_state)
+                self._seconds, self._lost = float(state["seconds"]), int(state["lost"])
+                return epoch
+            except Exception:  # altered, its digest too: it may hold anything
+                self._trainers = self._new_trainers()
         return 0
 
     def _save(self) -> None:
@@ -215,11 +168,12 @@ class StrategyTrial(Trainable):
         if epoch > self._saved:
             state = {
                 "identity": self._identity,
+                "epoch": epoch,
                 "seconds": self._seconds,
                 "lost": self._lost,
                 "trainers": [trainer.state_dict() for trainer in self._trainers],
             }
-            write_checkpoint(self._folder, epoch, state)
+            self._checkpoints.write(epoch, state)
             self._saved = epoch
 
     def step(self) -> dict[str, Any]:

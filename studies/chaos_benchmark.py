@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from running.arguments import FolderArgs, parse
+from running.arguments import FolderArgs, parse, refuse
 from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from running.plan import Plan, PlannedTrial
 from running.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
@@ -27,6 +27,7 @@ from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
 from hybridep.cluster.processes import Process
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
+from hybridep.storage import is_url
 
 KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)
@@ -78,7 +79,11 @@ class Disturbed:
         self._epochs = args.epochs
         self._log = open(study.with_suffix(".log"), "w", encoding="utf-8")  # noqa: SIM115 (closed in `end`)
         self._head = node.start(NodePlan("head", Address(LOOPBACK, 0), LOOPBACK, 1, ()))
-        self._joined = self._join()
+        try:
+            self._joined = self._join()
+        except BaseException:
+            node.stop(self._head)
+            raise
         self.driver = self._drive("--out")
 
     def _join(self) -> StartedNode:
@@ -182,9 +187,12 @@ def benchmark(args: Args) -> int:
     try:
         if args.kills < 4:
             raise InvalidInput(f"--kills {args.kills}: must be at least 4, to have every kind among them")
+        refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))
+        if args.out and is_url(args.out):
+            raise InvalidInput(f"--out {args.out}: must be a folder, for two studies and their comparison")
         plan(args)
         args.resources.prepare()
-        path = args.out or default_path(KIND)
+        path = Path(args.out) if args.out else default_path(KIND)
         check_vacant(path)
         path.mkdir(parents=True, exist_ok=True)
     except (InvalidInput, OSError) as error:
@@ -203,11 +211,11 @@ def benchmark(args: Args) -> int:
         print(f"disturbed: {time.monotonic() - began:.0f} s", flush=True)
     except (StartFailed, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return STOPPED
+        return STOPPED  # Ray's logs stay, for the message names them
     except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
         shutil.rmtree(folder, ignore_errors=True)
+        return INTERRUPTED
+    shutil.rmtree(folder, ignore_errors=True)
     write_json(path / "chaos.json", {**description, "ended": now(), **outcome})
     killed = ", ".join(f"{count} {victim}s" for victim, count in outcome["kills"].items())
     print(f"killed: {killed}")

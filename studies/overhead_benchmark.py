@@ -1,4 +1,7 @@
-"""Measure what a study costs beside training: its start, each trial's share of Ray Tune, Optuna and result files, the driver's memory."""
+"""Measure what a study costs beside training: its start, each trial's share of Ray Tune, Optuna and result files, the driver's memory.
+
+From 300 trials on, what was measured is projected to 10,000 trials on 200 slices.
+"""
 
 # ruff: noqa: E402 (the imports are part of what is measured)
 import time
@@ -8,12 +11,17 @@ BEGAN = time.monotonic()
 import csv
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from unittest.mock import patch
 
-from running.arguments import StudyArgs, given, parse
-from running.folder import StudyFolder
+import numpy as np
+from numpy.typing import NDArray
+from running.arguments import StudyArgs, given, parse, refuse
+from running.folder import StudyFolder, write_json
 from running.plan import Plan, PlannedTrial, SearchPlan
 from running.progress import Progress
 from running.study import INVALID, prepare
@@ -34,13 +42,29 @@ class Args(StudyArgs):
     """Who chooses the strategies: random, quasi-random, tpe, nsga2, gp, or fixed (centered every time, without Optuna)."""
 
 
+# A state of the driver is noted each time that so many trials have ended.
+EVERY: Final = 100
+PROJECTED_TRIALS: Final = 10_000
+PROJECTED_SLICES: Final = 200
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """The driver after some trials: MiB of memory, CPU seconds of the one thread that it works in, and those of them for choosing."""
+
+    memory: float
+    busy: float
+    choosing: float
+
+
 @dataclass
 class Timeline:
-    """When things happened, in seconds since the script began."""
+    """When things happened, in seconds since the script began; `states` by the number of trials that had ended."""
 
     marks: dict[str, float] = field(default_factory=dict)
-    memory: dict[int, float] = field(default_factory=dict)
+    states: dict[int, DriverState] = field(default_factory=dict)
     ended: int = 0
+    choosing: float = 0.0
 
     def mark(self, name: str) -> None:
         self.marks.setdefault(name, time.monotonic() - BEGAN)
@@ -48,8 +72,14 @@ class Timeline:
     def trial_ended(self) -> None:
         self.ended += 1
         self.marks["last trial ended"] = time.monotonic() - BEGAN
-        if self.ended % 100 == 0:
-            self.memory[self.ended] = resident_mebibytes()
+        if self.ended % EVERY == 0:
+            self.states[self.ended] = DriverState(resident_mebibytes(), time.thread_time(), self.choosing)
+
+    @contextmanager
+    def while_choosing(self) -> Iterator[None]:
+        began = time.thread_time()
+        yield
+        self.choosing += time.thread_time() - began
 
 
 def resident_mebibytes() -> float:
@@ -82,6 +112,7 @@ def main() -> int:
     timeline = Timeline()
     try:
         args = parse(Args, None)
+        refuse(args, "resume", "repeat", "time_budget")
         work = plan(args)
         args.resources.prepare()
         folder, dataset = prepare("overhead_benchmark", args, work)
@@ -92,6 +123,7 @@ def main() -> int:
 
     from ray.tune.experiment import Trial
     from running import tuning
+    from running.search import OptunaTrials
 
     class TimedLog(tuning.StudyLog):
         def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -104,10 +136,21 @@ def main() -> int:
             if result["done"]:
                 timeline.trial_ended()
 
+    class TimedTrials(OptunaTrials):
+        def next(self, trial_id: str) -> PlannedTrial | None:
+            with timeline.while_choosing():
+                trial: PlannedTrial | None = super().next(trial_id)
+            return trial
+
+        def end(self, trial_id: str, result: Mapping[str, Any]) -> None:
+            with timeline.while_choosing():
+                super().end(trial_id, result)
+
     timeline.mark("Ray and Tune imported")
-    with tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
+    session = tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes)
+    with patch("running.tuning.OptunaTrials", TimedTrials), session:
         timeline.mark("Ray started")
-        slots = min(args.resources.slots(tuning.cluster_resources()), args.resources.max_concurrent or args.trials)
+        slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
         tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))
         timeline.mark("Tune ended")
     timeline.mark("Ray stopped")
@@ -117,6 +160,12 @@ def main() -> int:
     print(f"\n{args.trials} trials of {work.protocol.epochs} x {len(args.seeds)} epochs, {slots} at a time; written to {folder.path}\n")
     for quantity, value, unit in table:
         print(f"{quantity:<58}{value:>10.3f} {unit}")
+    projection = projected(timeline, mebibytes_below(folder.path) / args.trials)
+    if projection is not None:
+        print(f"\n{projection}")
+        write_json(folder.path / "projection.json", {**asdict(projection), "shortest_trial": projection.shortest_trial})
+    folder.send_outputs()
+    folder.close()
     return 0
 
 
@@ -144,12 +193,67 @@ def measured(folder: StudyFolder, timeline: Timeline, trials: int, slots: int) -
         ("overhead of a trial, first to last report", (span * slots - steady_training) / max(1, count), "s of a worker"),
         ("overhead of a trial, whole run amortised", (whole - training / slots) / trials, "s"),
     ]
-    memory = sorted(timeline.memory.items())
-    table += [(f"driver's memory after {ended} trials", size, "MiB") for ended, size in memory]
-    if len(memory) > 1:
-        growth = (memory[-1][1] - memory[0][1]) / (memory[-1][0] - memory[0][0]) * 100
-        table.append(("driver's growth a 100 trials, after the first 100", growth, "MiB"))
+    states = sorted(timeline.states.items())
+    table += [(f"driver's memory after {ended} trials", state.memory, "MiB") for ended, state in states]
+    if len(states) > 1:
+        table.append(("driver's growth a 100 trials, after the first 100", memory_growth(states), "MiB"))
     return table
+
+
+def memory_growth(states: list[tuple[int, DriverState]]) -> float:
+    """MiB a 100 trials, from the first state to the last."""
+    (first, before), (last, after) = states[0], states[-1]
+    return (after.memory - before.memory) / (last - first) * 100
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A study of `trials` trials on `slices` slices, as the measured one would go on: the driver's seconds for the last of its trials."""
+
+    trials: int
+    slices: int
+    choosing: float
+    reporting: float
+    memory: float
+    disk: float
+
+    @property
+    def shortest_trial(self) -> float:
+        """Seconds that a trial must last for the driver to keep all slices busy to the end."""
+        return self.slices * (self.choosing + self.reporting)
+
+    def __str__(self) -> str:
+        first, share = max(("choosing strategies", self.choosing), ("taking reports", self.reporting), key=lambda cost: cost[1])
+        return (
+            f"{self.trials:,} trials on {self.slices} slices, projected: the driver's one thread saturates first, with {first}"
+            f" ({share:.3f} of {self.choosing + self.reporting:.3f} s that the last trial costs it). It keeps all slices busy as long as a"
+            f" trial takes {self.shortest_trial:.0f} s or more. Its memory comes to {self.memory:,.0f} MiB, the study folder to"
+            f" {self.disk:,.0f} MiB. Assumed: costs grow with the number of trials in a straight line, a further epoch costs no more"
+            " than a trial of one, and Ray itself, the network and the shared folder bear as many nodes."
+        )
+
+
+def projected(timeline: Timeline, disk: float, trials: int = PROJECTED_TRIALS, slices: int = PROJECTED_SLICES) -> Projection | None:
+    """What was measured, carried on; None where fewer than three states were noted. `disk` is MiB a trial."""
+    states = sorted(timeline.states.items())
+    if len(states) < 3:
+        return None
+    ends = np.array([ended for ended, _ in states], dtype=np.float64)
+    choosing = _at(ends, np.array([state.choosing for _, state in states]), trials)
+    reporting = _at(ends, np.array([state.busy - state.choosing for _, state in states]), trials)
+    memory = states[0][1].memory + max(0.0, memory_growth(states)) * (trials - states[0][0]) / 100
+    return Projection(trials, slices, choosing, reporting, memory, disk * trials)
+
+
+def _at(ends: NDArray[np.float64], seconds: NDArray[np.float64], trial: int) -> float:
+    """Seconds for one trial when so many have ended, along the straight line through the means of the intervals; never less than now."""
+    means = np.diff(seconds) / np.diff(ends)
+    slope, start = np.polyfit((ends[1:] + ends[:-1]) / 2, means, 1)
+    return float(max(start + slope * trial, means.mean()))
+
+
+def mebibytes_below(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 if __name__ == "__main__":

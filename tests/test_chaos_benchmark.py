@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
 from chaos_benchmark import SEEDS, Args, benchmark, compared, plan
+from running.resources import Resources
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -54,7 +55,14 @@ def test_every_strategy_of_the_thesis_has_a_trial_on_each_seed() -> None:
 
 def test_bad_arguments_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "study.json").write_text("{}")
-    for args, complaint in ((Args(kills=3), "--kills 3: must be at least 4"), (Args(epochs=0), "epochs 0:"), (Args(out=tmp_path), "--out")):
+    for args, complaint in (
+        (Args(kills=3), "--kills 3: must be at least 4"),
+        (Args(epochs=0), "epochs 0:"),
+        (Args(out=str(tmp_path)), "--out"),
+        (Args(out="s3://bucket/chaos"), "--out s3://bucket/chaos: must be a folder"),
+        (Args(resume="results"), "--resume results: means nothing to this command"),
+        (Args(resources=Resources(max_concurrent=1)), "--max-concurrent 1: means nothing to this command"),
+    ):
         assert benchmark(args) == 2
         shown = capsys.readouterr()
         assert shown.err.startswith(f"error: {complaint}")

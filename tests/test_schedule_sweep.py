@@ -1,4 +1,4 @@
-"""The schedule sweep from the command line: bad input, a whole study on Ray, and studies whose processes are killed."""
+"""The schedule sweep from the command line: a whole study on Ray, and studies whose processes are killed."""
 
 import json
 import os
@@ -8,133 +8,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STUDIES = Path(__file__).resolve().parent.parent / "studies"
-sys.path.insert(0, str(STUDIES))
+from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep  # isort: split
 
-import schedule_sweep  # noqa: E402
-from running import study as running_study  # noqa: E402
-from running.arguments import parse  # noqa: E402
-from running.folder import StudyFolder, TrialFiles, drop_unfinished_line  # noqa: E402
-from running.front import Point, front  # noqa: E402
-from running.resources import Resources  # noqa: E402
+from running.folder import StudyFolder, TrialFiles, drop_unfinished_line
+from running.front import Point, front
+from running.resources import Resources
 
-from hybridep.config import TrialConfig  # noqa: E402
+from hybridep.config import TrialConfig
 
 THESIS = ["standard", "centered", "cosine", "inverse_cosine", "stochastic"]
-TINY = ["--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300", "--seeds", "0", "1"]
 
 
-def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The complaint about a command line; it must be one line, with exit code 2."""
-    assert running_study.main("schedule_sweep", schedule_sweep.Args, schedule_sweep.plan, argv) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert re.fullmatch(r"error: [^\n]+\n", shown.err), shown.err
-    return shown.err
-
-
-@pytest.mark.parametrize(
-    ("argv", "complaint"),
-    [
-        ("--dataset imagenet", "--dataset 'imagenet': must be one of digits"),
-        ("--protocol imagenet", "--protocol 'imagenet': must be one of digits"),
-        ("--families cosin", "families 'cosin': must be one of constant"),
-        ("--cheap biased", "cheap 'biased': must be one of standard"),
-        ("--accurate exact", "accurate 'exact': must be one of standard"),
-        ("--draw often", "draw 'often': must be one of bernoulli"),
-        ("--search luck", "--search 'luck': must be one of thesis"),
-        ("--space all", "space 'all': must be one of schedule"),
-        ("--skew-range 0 1.5", "skew_range 0.0 1.5: must"),
-        ("--skew-range -1 1", "skew_range -1.0 1.0: must"),
-        ("--skew-range 0.7 0.2", "skew_range 0.7 0.2: must"),
-        ("--skew-range nan 1", "skew_range nan 1.0: must"),
-        ("--skew-range 0", "--skew-range"),
-        ("--beta 0", "beta 0.0:"),
-        ("--beta nan", "beta nan:"),
-        ("--beta -1", "beta -1.0:"),
-        ("--beta-range 0.1 0.2", "--beta-range 0.1 0.2: space schedule has no β"),
-        ("--space schedule+nudge --beta-range 0 1", "beta_range 0.0 1.0: must"),
-        ("--T1 0", "T1 0:"),
-        ("--T2 -3", "T2 -3:"),
-        ("--T1 1.5", "--T1"),
-        ("--learning-rates -0.1", "learning_rates"),
-        ("--learning-rates 0.1 0.1 0.1", "learning_rates"),
-        ("--momentum 1", "momentum 1.0:"),
-        ("--sizes 784 128 10", "sizes 784-128-10"),
-        ("--sizes 64 128 7", "sizes 64-128-7"),
-        ("--sizes 64", "sizes 64"),
-        ("--epochs 0", "epochs 0:"),
-        ("--epochs ten", "--epochs"),
-        ("--batch-size 0", "batch_size 0:"),
-        ("--relaxation soon", "soon"),
-        ("--relaxation fixed --tolerance 0.1", "tolerance 0.1"),
-        ("--network transformer", "transformer"),
-        ("--trials 0", "--trials 0: must be at least 1"),
-        ("--trials many", "--trials"),
-        ("--confirm -1", "--confirm -1: must be 0 or more"),
-        ("--grid 0 5 --search grid", "--grid 0 5: must"),
-        ("--search grid --families piecewise", "knots"),
-        ("--seeds 1 1", "--seeds 1 1: must be different"),
-        ("--seeds -1", "--seeds -1: must be"),
-        ("--seeds one", "--seeds"),
-        ("--validation 0", "--validation 0: a search selects"),
-        ("--validation 5000", "validation 5000"),
-        ("--train-samples 100000 --search thesis", "train_samples 100000"),
-        ("--cpus-per-trial 0", "--cpus-per-trial 0: must be more than 0"),
-        ("--cpus-per-trial 4096", "--cpus-per-trial 4096: this machine has"),
-        ("--cpus-per-trial nan", "--cpus-per-trial nan: must"),
-        ("--gpus-per-trial -1", "--gpus-per-trial -1: must be 0 to 1"),
-        ("--gpus-per-trial 1.5", "--gpus-per-trial 1.5: must be 0 to 1"),
-        ("--gpus-per-trial 1", "--gpus-per-trial 1: this machine has"),
-        ("--out s3://bucket/study", "--out s3:/bucket/study: must be a folder"),
-        ("--search thesis --trials 9", "--trials: means nothing to --search thesis"),
-        ("--search grid --space estimators", "--space estimators: must be schedule or schedule+nudge"),
-        ("--max-concurrent 0", "--max-concurrent 0: must be at least 1"),
-        ("--time-budget 0", "--time-budget 0: must be more than 0 seconds"),
-        ("--ray-address here", "--ray-address 'here': must be host:port"),
-        ("--ray-address nowhere.invalid:6379", "--ray-address 'nowhere.invalid': is no host that is known here"),
-        ("--ray-address 127.0.0.1:1", "--ray-address 127.0.0.1:1: no Ray cluster answers there"),
-        ("--resume nowhere", "--resume nowhere: is not a study (no study.json in it)"),
-        ("--from nowhere", "--from nowhere: is not a study (no study.json in it)"),
-        ("--resume nowhere --from nowhere", "--from nowhere: cannot be given together with --resume"),
-        ("--colour blue", "--colour"),
-        ("cosine", "cosine"),
-        ("--dataset mnist --data-dir nowhere", "nowhere"),
-        ("--out /dev/null/study", "--out /dev/null/study: cannot be"),
-    ],
-)
-def test_bad_input_is_told_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: str, complaint: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hybridep.datasets._download", lambda *_: None)
-    assert complaint in refused(capsys, *argv.split())
-    assert not (tmp_path / "results").exists()
-
-
-IMPORTED = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except SystemExit as end:
-    print(end.code, sorted({"ray", "torch", "optuna", "sklearn"} & set(sys.modules)))
-"""
-
-
-def test_bad_input_is_found_before_ray_and_pytorch_are_imported(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", IMPORTED, str(STUDIES / "schedule_sweep.py"), "--epochs", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(STUDIES)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "2 []\n"
-    assert done.stderr == "error: epochs 0: Input should be greater than or equal to 1\n"
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A study of the thesis's strategies of which nothing has run yet."""
+    return begun_in(tmp_path / "study")
 
 
 @pytest.mark.parametrize(("has_token", "mode"), [(True, "token"), (False, None)])
@@ -152,70 +45,6 @@ def test_a_client_of_a_cluster_on_loopback_stays_there_and_shows_its_token(
     assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
-def test_an_output_folder_that_holds_something_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    assert f"--out {tmp_path}: is not empty" in refused(capsys, "--out", str(tmp_path))
-    (tmp_path / "study.json").write_text("{}")
-    assert f"--out {tmp_path}: holds a study already; continue it with --resume" in refused(capsys, "--out", str(tmp_path))
-
-
-@pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """A study of the thesis's strategies of which nothing has run yet."""
-    args = replace(parse(schedule_sweep.Args, ["--search", "thesis", *TINY]), out=tmp_path / "study")
-    folder, _ = running_study.prepare("schedule_sweep", args, schedule_sweep.plan(args))
-    folder.close()
-    return folder.path
-
-
-def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a study.json."""
-    description = json.loads((path / "study.json").read_text())
-    edit(description)
-    (path / "study.json").write_text(json.dumps(description))
-
-
-@pytest.mark.parametrize(
-    ("edit", "complaint"),
-    [
-        (lambda study: study.clear(), "study.json is damaged (format is missing"),
-        (lambda study: study.pop("arguments"), "study.json is damaged (arguments is missing"),
-        (lambda study: study.update(format=99), "was written in format 99, this version reads format 1"),
-        (lambda study: study.update(format="1"), "study.json is damaged (format is missing or not a int)"),
-        (lambda study: study.update(kind="thesis_tables"), "is a thesis_tables study"),
-        (lambda study: study["arguments"].update(trials="many"), "study.json is damaged (arguments: trials 'many'"),
-        (lambda study: study["arguments"].update(dataset="imagenet"), "--dataset 'imagenet'"),
-        (lambda study: study["protocol"].update(epochs=3), "study.json is damaged (protocol does not follow from arguments)"),
-        (lambda study: study["dataset"].update(checksum="0"), "was begun with other digits data"),
-    ],
-)
-def test_a_study_that_was_altered_is_not_continued(
-    capsys: pytest.CaptureFixture[str], begun: Path, edit: Callable[[dict[str, Any]], object], complaint: str
-) -> None:
-    change(begun, edit)
-    assert complaint in refused(capsys, "--resume", str(begun))
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
-def test_a_study_json_that_is_none_is_told(capsys: pytest.CaptureFixture[str], begun: Path, content: bytes) -> None:
-    (begun / "study.json").write_bytes(content)
-    assert f"--resume {begun}: study.json is damaged" in refused(capsys, "--resume", str(begun))
-
-
-@pytest.mark.parametrize(
-    ("argv", "complaint"),
-    [
-        ("--epochs 3", "--epochs: cannot be changed when a study is continued"),
-        ("--seeds 7", "--seeds: cannot be changed when a study is continued"),
-        ("--search tpe", "--search: cannot be changed when a study is continued"),
-        ("--out elsewhere", "--out: cannot be changed when a study is continued"),
-        ("--trials 3", "--trials 3: must be at least 24"),
-    ],
-)
-def test_a_study_is_continued_as_it_was_begun(capsys: pytest.CaptureFixture[str], begun: Path, argv: str, complaint: str) -> None:
-    assert complaint in refused(capsys, "--resume", str(begun), *argv.split())
-
-
 def test_resources_and_the_number_of_trials_may_change(begun: Path) -> None:
     argv = ["--resume", str(begun), "--cpus-per-trial", "0.5", "--trials", "30"]
     args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv)
@@ -225,7 +54,7 @@ def test_resources_and_the_number_of_trials_may_change(begun: Path) -> None:
 def test_a_study_is_repeated_from_its_study_json(begun: Path, tmp_path: Path) -> None:
     argv = ["--from", str(begun / "study.json"), "--out", str(tmp_path / "again"), "--seeds", "4"]
     args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv)
-    assert (args.out, args.search, args.options.T1, args.seeds) == (tmp_path / "again", "thesis", 8, (4,))
+    assert (args.out, args.search, args.options.T1, args.seeds) == (str(tmp_path / "again"), "thesis", 8, (4,))
     assert args.resume is None
 
 

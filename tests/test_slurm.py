@@ -281,11 +281,18 @@ def test_a_job_that_slurm_does_not_queue_again_says_how_to_go_on(job):
     assert "submit it with the same arguments to go on" in job.log
 
 
-@pytest.mark.parametrize("arguments", [(), ("study",)])
-def test_a_mistake_in_its_arguments_is_told_in_one_line(job, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "usage: sbatch .+"),
+        (("study",), "usage: sbatch .+"),
+        (("s3://bucket/study", "run.py"), "s3://bucket/study: must be a folder .+"),
+    ],
+)
+def test_a_mistake_in_its_arguments_is_told_in_one_line(job, arguments, complaint):
     job.arguments = arguments
     assert job.run() == 2
-    assert re.fullmatch(r"error: usage: sbatch .+\n", job.log)
+    assert re.fullmatch(rf"error: {complaint}\n", job.log)
 
 
 def test_outside_slurm_it_says_how_it_is_submitted(job):

@@ -1,8 +1,8 @@
 """One strategy as Ray trains it: rows over seeds, checkpoints that survive anything, processes that are used again."""
 
+import functools
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridep import datasets
-from hybridep.config import TrialConfig
-from hybridep.datasets import Dataset
-from hybridep.trainable import MAGIC, StrategyTrial, checkpoints, over_seeds, read_checkpoint, write_checkpoint
-
-PROTOCOL = TrialConfig(epochs=4, sizes=(64, 16, 10), train_samples=200, validation=40, T1=8, T2=4).model_dump()
-COSINE = {"trial": "cosine", "strategy": "cosine", "origin": "thesis", "seeds": [3, 5], "family": "cosine", "skew": 0.5}
-CENTERED = {"trial": "centered", "strategy": "centered", "origin": "thesis", "seeds": [3, 5], "family": "constant", "skew": 0.0}
+from hybridep.checkpoints import Checkpoints
+from hybridep.trainable import StrategyTrial, over_seeds
+from tests.trials import CENTERED, COSINE, PROTOCOL, begin_in, rows
 
 Begin = Callable[..., StrategyTrial]
 
 
-@pytest.fixture(scope="session")
-def digits() -> Dataset:
-    return datasets.load("digits")
-
-
 @pytest.fixture
-def begin(tmp_path: Path, digits: Dataset) -> Begin:
-    """Starts a trial as Tune would, in its folder."""
-
-    def begin(config: dict[str, Any] = COSINE, protocol: dict[str, Any] = PROTOCOL) -> StrategyTrial:
-        (tmp_path / config["trial"]).mkdir(exist_ok=True)
-        trial = StrategyTrial.__new__(StrategyTrial)  # Tune's own constructor wants a cluster
-        trial.setup(dict(config), protocol=protocol, dataset=digits, trials=str(tmp_path), cpus=1.0, gpus=0.0)
-        return trial
-
-    return begin
-
-
-def rows(trial: StrategyTrial, epochs: int) -> list[dict[str, Any]]:
-    """The next epochs, without what depends on the clock."""
-    lines = [json.loads(trial.step()["line"]) for _ in range(epochs)]
-    clock = ("epoch_seconds", "time_total_s", "timestamp")
-    return [{name: value for name, value in line.items() if not name.startswith(clock)} for line in lines]
+def begin(tmp_path: Path) -> Begin:
+    """Starts a trial in its folder."""
+    return functools.partial(begin_in, tmp_path)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
@@ -98,10 +74,11 @@ def test_tune_is_sent_the_objectives_and_little_else(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("stopped_after", [1, 2, 3])
-def test_a_trial_that_goes_on_elsewhere_gives_the_numbers_of_one_that_never_stopped(begin: Begin, stopped_after: int) -> None:
+def test_a_trial_that_goes_on_elsewhere_gives_the_numbers_of_one_that_never_stopped(
+    begin: Begin, tmp_path: Path, stopped_after: int
+) -> None:
     whole = rows(begin(), 4)
-    for path in (begin()._trials / "cosine").iterdir():
-        path.unlink()
+    Checkpoints.of(str(tmp_path), "cosine").drop()
     before = rows(begin(), stopped_after)
     after = rows(begin(), 4 - stopped_after + 1)
     # The last epoch had been reported but its checkpoint not asked for yet: it is trained once more.
@@ -113,12 +90,12 @@ def test_a_checkpoint_follows_when_the_next_epoch_is_asked_for(begin: Begin, tmp
     trial = begin()
     for epoch in (1, 2, 3, 4):
         trial.step()
-        assert next((saved for saved, _ in checkpoints(tmp_path / "cosine")), 0) == epoch - 1
+        assert next(iter(Checkpoints.of(str(tmp_path), "cosine").epochs()), 0) == epoch - 1
 
 
 def test_old_checkpoints_are_removed(begin: Begin, tmp_path: Path) -> None:
     rows(begin(), 4)
-    assert [epoch for epoch, _ in checkpoints(tmp_path / "cosine")] == [3, 2]
+    assert Checkpoints.of(str(tmp_path), "cosine").epochs() == [3, 2]
 
 
 def test_time_goes_on_where_it_was(begin: Begin) -> None:
@@ -128,87 +105,28 @@ def test_time_goes_on_where_it_was(begin: Begin) -> None:
     assert json.loads(begin().step()["line"])["time_total_s"] > last["time_total_s"] / 2
 
 
-def test_a_process_that_is_used_again_gives_the_numbers_of_a_fresh_one(begin: Begin) -> None:
+def test_a_process_that_is_used_again_gives_the_numbers_of_a_fresh_one(begin: Begin, tmp_path: Path) -> None:
     fresh = rows(begin(CENTERED), 2)
-    for path in (begin()._trials / "centered").iterdir():
-        path.unlink()
+    Checkpoints.of(str(tmp_path), "centered").drop()
     used = begin(COSINE)
     rows(used, 2)
     assert used.reset_config(dict(CENTERED))
     assert rows(used, 2) == fresh
 
 
-def damage_end(content: bytes) -> bytes:
-    return content[:-7]
-
-
-def damage_middle(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-def damage_all(content: bytes) -> bytes:
-    return b""
-
-
-def damage_digest(content: bytes) -> bytes:
-    return content[: len(MAGIC)] + bytes(32) + content[len(MAGIC) + 32 :]
-
-
-@pytest.mark.parametrize("damage", [damage_end, damage_middle, damage_all, damage_digest])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    whole = rows(begin(), 4)
-    newest = next(path for _, path in checkpoints(tmp_path / "cosine"))
-    newest.write_bytes(damage(newest.read_bytes()))
-    assert rows(begin(), 2) == whole[2:]
-
-
-def test_a_trial_with_damaged_checkpoints_alone_starts_anew(begin: Begin, tmp_path: Path) -> None:
-    whole = rows(begin(), 4)
-    for _, path in checkpoints(tmp_path / "cosine"):
-        path.write_bytes(damage_middle(path.read_bytes()))
-    assert rows(begin(), 4) == whole
-
-
-class Touch:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_checkpoint_runs_no_code(begin: Begin, tmp_path: Path) -> None:
-    whole = rows(begin(), 4)
-    write_checkpoint(tmp_path / "cosine", 4, {"identity": Touch(tmp_path / "code has run")})
-    assert rows(begin(), 1) == whole[3:]
-    assert not (tmp_path / "code has run").exists()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"config": {**COSINE, "skew": 0.4}}, {"config": {**COSINE, "seeds": [3, 6]}}, {"protocol": {**PROTOCOL, "T1": 9}}],
-)
-def test_a_checkpoint_of_another_configuration_is_not_continued(begin: Begin, changed: dict[str, Any]) -> None:
-    rows(begin(), 2)
-    result = begin(**changed).step()
-    assert result["done"]
-    assert "is a checkpoint of another configuration, seeds or dataset" in result["failed"]
-
-
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_checkpoint(tmp_path, 1, {"weights": torch.ones(3)})
+    (tmp_path / "cosine").mkdir()
+    checkpoints = Checkpoints.of(str(tmp_path), "cosine")
+    checkpoints.write(1, {"weights": torch.ones(3)})
 
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_checkpoint(tmp_path, 2, {"weights": torch.zeros(3)})
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000001.pt"]
-    state = read_checkpoint(tmp_path / "checkpoint-000001.pt")
+        checkpoints.write(2, {"weights": torch.zeros(3)})
+    assert [path.name for path in (tmp_path / "cosine").iterdir()] == ["checkpoint-000001.pt"]
+    state = checkpoints.read(1)
     assert state is not None
     assert torch.equal(state["weights"], torch.ones(3))
 
@@ -237,14 +155,6 @@ def test_an_error_in_training_is_reported_and_not_raised(begin: Begin, monkeypat
 def test_a_configuration_that_is_no_good_is_reported_and_not_raised(begin: Begin) -> None:
     result = begin({**COSINE, "skew": 1.5}).step()
     assert "skew" in result["failed"]
-
-
-def test_files_that_are_no_checkpoints_are_none(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-000001.pt").write_bytes(pickle.dumps({"identity": 1}))
-    (tmp_path / "checkpoint-last.pt").write_bytes(b"")
-    assert read_checkpoint(tmp_path / "checkpoint-000001.pt") is None
-    assert read_checkpoint(tmp_path / "checkpoint-000002.pt") is None
-    assert [epoch for epoch, _ in checkpoints(tmp_path)] == [1]
 
 
 LOST = {"collapsed": True, "saturation": 0.9}

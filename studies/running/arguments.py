@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hybridep.config import InvalidInput, TrialConfig, one_line
 from running.folder import read_description
+from running.mirror import Mirror
 from running.resources import Resources
 
 # What a strategy is made of is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
@@ -43,10 +45,10 @@ class FolderArgs:
 
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
-    out: Path | None = None
-    """Folder for the study; a new one under results/ if not given."""
-    resume: Path | None = None
-    """Continue the study in this folder, with the arguments that it was begun with."""
+    out: str | None = None
+    """Folder or URL (s3://, gs://, ...) for the study; a new folder under results/ if not given."""
+    resume: str | None = None
+    """Continue the study in this folder or at this URL, with the arguments that it was begun with."""
     repeat: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Take the arguments of an earlier study from its study.json; those given here count more."""
     resources: Annotated[Resources, tyro.conf.arg(name="")] = field(default_factory=Resources)
@@ -95,15 +97,26 @@ def _written(line: str) -> bool:
     return bool(line.strip("─-╰╯+ "))
 
 
-def stored(arguments: type[A], file: Path, option: str, given: Path, kind: str) -> A:
+def stored(arguments: type[A], file: Path, option: str, given: Path | str, kind: str, mirror: Mirror | None = None) -> A:
     """The arguments that a study.json holds; InvalidInput where it is not one of this kind of study, or damaged."""
-    description = read_description(file, option, given)
+    description = read_description(file, option, given, mirror)
     if description["kind"] != kind:
         raise InvalidInput(f"{option} {given}: is a {description['kind']} study, not a {kind}")
     try:
-        return TypeAdapter(arguments).validate_python(description["arguments"])
+        # Strict: a true where a number was is damage, and not 1.
+        return TypeAdapter(arguments).validate_json(json.dumps(description["arguments"]), strict=True)
     except ValidationError as error:
         raise InvalidInput(f"{option} {given}: study.json is damaged (arguments: {one_line(error)})") from None
+
+
+def refuse(arguments: FolderArgs, *names: str) -> None:
+    """InvalidInput for an option that was given and means nothing to this command; `names` are fields of it or of its resources."""
+    usual = type(arguments)()
+    for name in names:
+        own, plain = (held if hasattr(held, name) else held.resources for held in (arguments, usual))
+        if getattr(own, name) != getattr(plain, name):
+            option = "from" if name == "repeat" else name.replace("_", "-")
+            raise InvalidInput(f"--{option} {getattr(own, name)}: means nothing to this command")
 
 
 def as_json(arguments: FolderArgs) -> dict[str, Any]:

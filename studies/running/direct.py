@@ -16,7 +16,7 @@ from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, SEEDS
 from running.arguments import as_json, given, parse
-from running.folder import default_path, git_state, machine, now, versions, write_json
+from running.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
 
 COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -104,6 +104,7 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
 
 
 def _check_empty(path: Path) -> None:
+    refuse_url(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InvalidInput(f"--out {path}: must be a folder that is empty or does not exist yet")

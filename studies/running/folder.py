@@ -8,7 +8,8 @@ import platform
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import hybridep
+from hybridep.checkpoints import Checkpoints
 from hybridep.config import InvalidInput
+from running.mirror import Mirror
 
 FORMAT: Final = 1
 PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
@@ -24,9 +27,13 @@ PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """The files of one trial: params.json (its configuration), result.json (a line for each epoch), error.txt (why it failed)."""
+    """The files of one trial: params.json (its configuration), result.json (a line for each epoch), error.txt (why it failed).
+
+    With a mirror, what counts goes there at once, and the checkpoints are there alone.
+    """
 
     path: Path
+    mirror: Mirror | None = None
 
     @property
     def results(self) -> Path:
@@ -40,7 +47,8 @@ class TrialFiles:
         """Make the folder ready for a trial that starts or goes on: half a line left by a crash goes, and the error that is retried."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "params.json", config)
-        self.error.unlink(missing_ok=True)
+        self._push(self.path / "params.json")
+        self.forget_error()
         if self.results.exists():
             drop_unfinished_line(self.results)
 
@@ -48,6 +56,30 @@ class TrialFiles:
         """Add an epoch's line. Opened anew each time, so that a study of thousands of trials holds no thousand files open."""
         with open(self.results, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+        self._push(self.results)
+
+    def fail(self, reason: str) -> None:
+        self.error.write_text(reason + "\n", encoding="utf-8")
+        self._push(self.error)
+
+    def forget_error(self) -> None:
+        if self.error.exists():
+            self.error.unlink()
+            if self.mirror:
+                self.mirror.remove(self.error)
+
+    def push_events(self) -> None:
+        """Send TensorBoard's files, which are closed."""
+        if self.mirror:
+            self.mirror.push_below(self.path)
+
+    def _push(self, path: Path) -> None:
+        if self.mirror:
+            self.mirror.push(path)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints.of(f"{self.mirror.url}/{self.path.parent.name}" if self.mirror else str(self.path.parent), self.path.name)
 
     def last(self) -> dict[str, Any] | None:
         """The last epoch on file, or None where there is none."""
@@ -60,7 +92,7 @@ class TrialFiles:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+            if isinstance(row, dict) and type(row.get("epoch")) is int:
                 return row
         return None
 
@@ -69,21 +101,21 @@ class TrialFiles:
         """Whether the trial has its last epoch on file, or has failed."""
         return bool((self.last() or {}).get("done")) or self.error.exists()
 
-    def drop_checkpoints(self, after: int = 0) -> None:
-        """Delete the checkpoints of epochs later than `after`."""
-        for path in self.path.glob("checkpoint-*.pt"):
-            number = path.stem.removeprefix("checkpoint-")
-            if number.isdecimal() and int(number) > after:
-                path.unlink(missing_ok=True)
-
 
 class StudyFolder:
-    """A study's folder, locked for as long as this process lives or until `close`."""
+    """A study's folder, locked for as long as this process lives or until `close`. With a mirror, the study is kept there."""
 
-    def __init__(self, path: Path, description: dict[str, Any], lock: IO[str]) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], lock: IO[str], mirror: Mirror | None = None) -> None:
         self.path = path
         self.description = description
         self._lock = lock
+        self._mirror = mirror
+        self._journal_sent = 0
+
+    @property
+    def place(self) -> str:
+        """Where the study is, as its user says it."""
+        return self._mirror.url if self._mirror else str(self.path)
 
     @property
     def trials(self) -> Path:
@@ -93,52 +125,97 @@ class StudyFolder:
     def optuna_journal(self) -> Path:
         return self.path / "optuna.log"
 
+    @property
+    def trials_place(self) -> str:
+        """Where workers find the folders of their trials."""
+        return f"{self._mirror.url}/{self.trials.name}" if self._mirror else str(self.trials.resolve())
+
     def trial(self, name: str) -> TrialFiles:
-        return TrialFiles(self.trials / name)
+        return TrialFiles(self.trials / name, self._mirror)
 
     def begun(self) -> list[TrialFiles]:
         """The trials that have a folder."""
-        return [TrialFiles(path) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
+        return [TrialFiles(path, self._mirror) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
 
     def recover(self) -> list[TrialFiles]:
         """The trials that have a folder, made ready to go on: those that failed are to be tried again, and no row is to be missed."""
         found = self.begun()
         for files in found:
-            files.error.unlink(missing_ok=True)
+            files.forget_error()
             last = files.last()
-            files.drop_checkpoints(after=last["epoch"] if last else 0)
+            if not last or not last.get("done"):
+                files.checkpoints.drop(after=last["epoch"] if last else 0)
         return found
 
     @classmethod
-    def create(cls, path: Path, description: dict[str, Any]) -> "StudyFolder":
+    def create(cls, path: Path, description: dict[str, Any], mirror: Mirror | None = None) -> "StudyFolder":
         """A new study; InvalidInput where the folder holds something already or cannot be written."""
-        check_vacant(path)
+        if mirror:
+            mirror.check_vacant()
+        else:
+            check_vacant(path)
+        place = mirror.url if mirror else path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            folder = cls(path, {"format": FORMAT, **description}, _locked(path, "--out"))
-            folder.trials.mkdir(exist_ok=True)
-            folder.write()
+            folder = cls(path, {"format": FORMAT, **description}, _locked(path, "--out", place), mirror)
+            with folder._closed_on_failure():
+                if mirror:
+                    mirror.take()
+                    mirror.clear()
+                folder.trials.mkdir(exist_ok=True)
+                folder.write()
         except OSError as error:
-            raise InvalidInput(f"--out {path}: cannot be written ({error.strerror or error})") from None
+            raise InvalidInput(f"--out {place}: cannot be written ({error.strerror or error})") from None
         return folder
 
     @classmethod
-    def open(cls, path: Path, kind: str) -> "StudyFolder":
+    def open(cls, path: Path, kind: str, mirror: Mirror | None = None) -> "StudyFolder":
         """A study that was begun earlier; InvalidInput where it is none, of another kind, damaged, or another process runs it."""
-        description = read_description(path / "study.json", "--resume", path)
+        place = mirror.url if mirror else path
+        description = read_description(path / "study.json", "--resume", place, mirror)
         if description["kind"] != kind:
-            raise InvalidInput(f"--resume {path}: is a {description['kind']} study; continue it with studies/{description['kind']}.py")
+            raise InvalidInput(f"--resume {place}: is a {description['kind']} study; continue it with studies/{description['kind']}.py")
         try:
-            return cls(path, description, _locked(path, "--resume"))
+            if mirror:
+                path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path, description, _locked(path, "--resume", place), mirror)
+            with folder._closed_on_failure():
+                if mirror:
+                    mirror.take()
+                    mirror.restore()
         except OSError as error:
-            raise InvalidInput(f"--resume {path}: cannot be written ({error.strerror or error})") from None
+            raise InvalidInput(f"--resume {place}: cannot be written ({error.strerror or error})") from None
+        return folder
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, **changes: Any) -> None:
         """Write study.json, with `changes`."""
         self.description.update(changes)
         write_json(self.path / "study.json", self.description)
+        if self._mirror:
+            self._mirror.push(self.path / "study.json")
+
+    def send_journal(self) -> None:
+        """Send Optuna's journal, before a trial begins that stands in it: it tells which names were given."""
+        if self._mirror and self.optuna_journal.exists() and self.optuna_journal.stat().st_size != self._journal_sent:
+            self._journal_sent = self.optuna_journal.stat().st_size
+            self._mirror.push(self.optuna_journal)
+
+    def send_outputs(self) -> None:
+        """Send what was made of all trials."""
+        if self._mirror:
+            self._mirror.push_below(self.path, without=self.trials)
 
     def close(self) -> None:
+        if self._mirror:
+            self._mirror.release()
         self._lock.close()
 
     def discard(self) -> None:
@@ -147,10 +224,13 @@ class StudyFolder:
             shutil.rmtree(self.trials, ignore_errors=True)
             for path in (self.path / "study.json", self.optuna_journal, self.path / ".lock"):
                 path.unlink(missing_ok=True)
+                if self._mirror:
+                    self._mirror.remove(path)
 
 
 def check_vacant(path: Path) -> None:
     """InvalidInput where a new study cannot go there because something else is there."""
+    refuse_url(path)
     try:
         if (path / "study.json").exists():
             raise InvalidInput(f"--out {path}: holds a study already; continue it with --resume {path} or choose another folder")
@@ -160,10 +240,21 @@ def check_vacant(path: Path) -> None:
         raise InvalidInput(f"--out {path}: cannot be used ({error.strerror or error})") from None
 
 
-def read_description(file: Path, option: str, given: Path) -> dict[str, Any]:
-    """The content of a study.json; InvalidInput that names `option` and what was `given` where it is not one that can be continued."""
+def refuse_url(path: Path) -> None:
+    """InvalidInput where the path of a study that is kept in folders alone was given as a URL."""
+    if ":/" in str(path):  # what a path makes of ://
+        raise InvalidInput(f"--out {path}: must be a folder; this study cannot be kept at a URL")
+
+
+def read_description(file: Path, option: str, given: Path | str, mirror: Mirror | None = None) -> dict[str, Any]:
+    """The content of a study.json, of a mirrored study as it stands at its URL; InvalidInput that names `option` and what was `given` where
+    it is not one that can be continued.
+    """
     try:
-        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content = mirror.fetch(file.name) if mirror else file.read_bytes()
+        if content is None:
+            raise FileNotFoundError
+        description: dict[str, Any] = json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise InvalidInput(f"{option} {given}: is not a study (no study.json in it)") from None
     except OSError as error:
@@ -179,7 +270,7 @@ def read_description(file: Path, option: str, given: Path) -> dict[str, Any]:
     return description
 
 
-def _locked(path: Path, option: str) -> IO[str]:
+def _locked(path: Path, option: str, place: Path | str) -> IO[str]:
     """The open lock file of a study; the kernel releases it when its process ends, however it ends."""
     lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (stays open as long as the study runs)
     try:
@@ -188,7 +279,7 @@ def _locked(path: Path, option: str) -> IO[str]:
         lock.seek(0)
         holder = lock.read().strip() or "another process"
         lock.close()
-        raise InvalidInput(f"{option} {path}: is being run by {holder}; wait for it or stop it first") from None
+        raise InvalidInput(f"{option} {place}: is being run by {holder}; wait for it or stop it first") from None
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")

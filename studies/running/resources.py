@@ -1,13 +1,46 @@
 """`Resources`: where trials run and what each may use. Checked before Ray is imported, as far as that can be."""
 
+import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hybridep.cluster.access import Address, ray_environment, resolve, token
+from hybridep.cluster.machine import VISIBLE, cpus, schedulable
 from hybridep.config import InvalidInput
+
+
+@dataclass(frozen=True)
+class NodeCapacity:
+    """What a node of a Ray cluster offers to trials."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a trial gets: CPUs (also threads) and GPUs, a MIG slice counting as one."""
+
+    cpus: float
+    gpus: float
+
+    def slots(self, nodes: Sequence[NodeCapacity]) -> int:
+        """Trials that a cluster can run at a time. A trial is on one node and one device: what is left of several makes no room for one."""
+        return sum(self._on_node(node) for node in nodes)
+
+    def _on_node(self, node: NodeCapacity) -> int:
+        slots = _whole(node.cpus / self.cpus)
+        return min(slots, int(node.gpus) * _whole(1 / self.gpus)) if self.gpus else slots
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} of a GPU" if self.gpus else "")
+
+
+def _whole(ratio: float) -> int:
+    """How often a share fits; 1 / (1 / 3) must be 3 however it was rounded."""
+    return int(ratio + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -16,29 +49,24 @@ class Resources:
 
     ray_address: str | None = None
     """A running Ray cluster, host:port or auto; a cluster of this process alone if not given."""
-    cpus_per_trial: float = 1.0
-    """CPUs, also threads, of each trial."""
-    gpus_per_trial: float = 0.0
-    """GPUs of each trial; a fraction lets trials share one."""
+    cpus_per_trial: float | None = None
+    """CPUs, also threads, of each trial; if not given one, or less where a node has more devices than CPUs."""
+    gpus_per_trial: float | None = None
+    """GPUs of each trial, a fraction lets trials share one; if not given a whole GPU or MIG slice where there is any, else 0."""
     max_concurrent: int | None = None
     """Trials at a time; as many as there is room for if not given."""
     time_budget: float | None = None
     """Seconds after which the study stops, to be continued with --resume."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.cpus_per_trial < float("inf"):
+        if self.cpus_per_trial is not None and not 0 < self.cpus_per_trial < float("inf"):
             raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: must be more than 0")
-        if not 0 <= self.gpus_per_trial <= 1:
+        if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 1:
             raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 to 1; a trial runs on one device")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise InvalidInput(f"--max-concurrent {self.max_concurrent}: must be at least 1")
         if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
             raise InvalidInput(f"--time-budget {self.time_budget:g}: must be more than 0 seconds")
-
-    @property
-    def cpus(self) -> int:
-        """CPUs that this process may use."""
-        return min(len(os.sched_getaffinity(0)), _cgroup_cpus() or 10**9)
 
     def prepare(self) -> None:
         """Check what can be checked without Ray, and set what Ray reads when it is imported; InvalidInput where a trial could never run."""
@@ -50,36 +78,53 @@ class Resources:
             return
         # Listen on loopback alone. The name tells whom the variable was made for; it means the same on every system.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        if self.cpus_per_trial > self.cpus:
-            raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: this machine has {self.cpus}")
-        if self.gpus_per_trial:
-            import torch
+        if self.cpus_per_trial is not None and self.cpus_per_trial > cpus():
+            raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: this machine has {cpus()}")
+        devices = self.devices()
+        if self.gpus_per_trial and not devices:
+            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: this machine has no GPU that PyTorch can use")
 
-            found = torch.cuda.device_count()
-            if self.gpus_per_trial > found:
-                raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: this machine has {found or 'no GPU that PyTorch can use'}")
+    def devices(self) -> tuple[str, ...]:
+        """UUIDs of the GPUs and MIG slices of this machine that trials can be given; none where they shall use CPUs alone."""
+        found = schedulable() if self.gpus_per_trial != 0 else ()
+        if found:
+            import torch  # takes seconds: only where there is something to ask about
 
-    def check(self, cluster: Mapping[str, float]) -> None:
-        """InvalidInput where the cluster has too little for a single trial, which would wait for ever."""
-        for option, kind, wanted in (("cpus", "CPU", self.cpus_per_trial), ("gpus", "GPU", self.gpus_per_trial)):
-            if wanted > cluster.get(kind, 0):
-                raise InvalidInput(f"--{option}-per-trial {wanted:g}: the Ray cluster has {cluster.get(kind, 0):g}")
+            # Its build may be for CPUs, or for another driver.
+            return found if torch.cuda.is_available() else ()
+        return ()
 
-    def slots(self, cluster: Mapping[str, float]) -> int:
-        """Trials that the cluster can run at a time."""
-        slots = cluster.get("CPU", 0) / self.cpus_per_trial
-        if self.gpus_per_trial:
-            slots = min(slots, cluster.get("GPU", 0) / self.gpus_per_trial)
-        return int(slots + 1e-9)
+    def show_devices(self) -> int:
+        """Make these devices, by UUID and no others, visible to a Ray of this process and to its workers; how many they are."""
+        devices = self.devices()
+        os.environ.update({VISIBLE: ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+        return len(devices)
 
+    def share(self, nodes: Sequence[NodeCapacity]) -> Share:
+        """What each trial gets on this cluster; InvalidInput where no node has as much, for a trial would wait for ever."""
+        gpus = self.gpus_per_trial
+        if gpus is None:
+            gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+        share = Share(self._cpus_beside(gpus, nodes), gpus)
+        if not share.slots(nodes):
+            self._refuse(share, nodes)
+        return share
 
-def _cgroup_cpus() -> int | None:
-    """The CPU quota of this container, rounded up, or None where there is none."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    def _cpus_beside(self, gpus: float, nodes: Sequence[NodeCapacity]) -> float:
+        if self.cpus_per_trial is not None:
+            return self.cpus_per_trial
+        # Of a node with seven slices and four CPUs all slices shall be used. Rounded down to what Ray counts in.
+        scarce = [node.cpus / (int(node.gpus) * _whole(1 / gpus)) for node in nodes if gpus and node.gpus >= 1 and node.cpus > 0]
+        return max(1e-4, math.floor(min([1.0, *scarce]) * 1e4) / 1e4)
+
+    def _refuse(self, share: Share, nodes: Sequence[NodeCapacity]) -> None:
+        most_cpus = max((node.cpus for node in nodes), default=0.0)
+        most_gpus = max((node.gpus for node in nodes), default=0.0)
+        if share.cpus > most_cpus:
+            raise InvalidInput(f"--cpus-per-trial {share.cpus:g}: the largest node of the Ray cluster has {most_cpus:g}")
+        if share.gpus > most_gpus:
+            raise InvalidInput(f"--gpus-per-trial {share.gpus:g}: no node of the Ray cluster has a GPU")
+        raise InvalidInput(f"--cpus-per-trial {share.cpus:g}: no node of the Ray cluster has that many beside a GPU; a trial takes {share}")
 
 
 def _prepare_client(text: str) -> None:

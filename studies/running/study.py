@@ -8,9 +8,11 @@ from typing import Final, TypeVar
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset, DatasetError, load, split
+from hybridep.storage import is_url
 from running.arguments import FolderArgs, as_json, parse, stored
 from running.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
 from running.front import Point
+from running.mirror import Mirror
 from running.plan import Plan, complete
 from running.progress import Progress
 from running.resources import Resources
@@ -65,7 +67,8 @@ def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) ->
     if args.resume is not None and args.repeat is not None:
         raise InvalidInput(f"--from {args.repeat}: cannot be given together with --resume")
     if args.resume is not None:
-        earlier = stored(arguments, args.resume / "study.json", "--resume", args.resume, kind)
+        path, mirror = located(args.resume, "--resume")
+        earlier = stored(arguments, path / "study.json", "--resume", args.resume, kind, mirror)
         args = replace(parse(arguments, argv, default=earlier), resume=args.resume)
         _check_changes(args, earlier)
     elif args.repeat is not None:
@@ -87,13 +90,20 @@ def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
             raise InvalidInput(f"{name} {new}: must be at least {old}, as the study was begun")
 
 
+def located(place: str, option: str) -> tuple[Path, Mirror | None]:
+    """The folder in which a study is worked on, and its mirror where it is kept at a URL; InvalidInput where the URL cannot be used."""
+    if not is_url(place):
+        return Path(place), None
+    mirror = Mirror(place, option)
+    return mirror.folder, mirror
+
+
 def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
     """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
-    path = args.resume or args.out or default_path(kind)
-    if ":/" in str(path):
-        raise InvalidInput(f"--{'resume' if args.resume else 'out'} {path}: must be a folder, mounted where all nodes see it, not a URL")
+    place = args.resume or args.out or str(default_path(kind))
+    path, mirror = located(place, "--resume" if args.resume else "--out")
     if args.resume is None:
-        check_vacant(path)
+        mirror.check_vacant() if mirror else check_vacant(path)
     protocol = plan.protocol
     dataset = load(protocol.dataset, args.data_dir)
     split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples)
@@ -110,19 +120,19 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         "ended": None,
     }
     if args.resume is None:
-        return StudyFolder.create(path, {**description, "started": now()}), dataset
-    folder = StudyFolder.open(path, kind)
+        return StudyFolder.create(path, {**description, "started": now()}, mirror), dataset
+    folder = StudyFolder.open(path, kind, mirror)
     try:
         if folder.description["dataset"] != description["dataset"]:
-            raise InvalidInput(f"--resume {path}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
+            raise InvalidInput(f"--resume {place}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
         for name in ("protocol", "seeds"):
             if folder.description.get(name) != description[name]:
-                raise InvalidInput(f"--resume {path}: study.json is damaged ({name} does not follow from arguments)")
+                raise InvalidInput(f"--resume {place}: study.json is damaged ({name} does not follow from arguments)")
         folder.trials.mkdir(exist_ok=True)
         folder.write(**description)
     except OSError as error:
         folder.close()
-        raise InvalidInput(f"--resume {path}: cannot be written ({error.strerror or error})") from None
+        raise InvalidInput(f"--resume {place}: cannot be written ({error.strerror or error})") from None
     except BaseException:
         folder.close()
         raise
@@ -132,15 +142,18 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
 def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     progress = Progress(plan.trials, plan.protocol.epochs)
-    for files in folder.recover():
-        last = files.last()
+    try:
+        found = {files: last for files in folder.recover() if (last := files.last()) and last.get("done")}
+    except OSError as error:
+        print(f"error: --resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})", file=sys.stderr)
+        return INVALID
+    for files, last in found.items():
         try:
-            if last and last.get("done"):
-                progress.found(Point.of(last))
-        except (KeyError, TypeError) as error:
-            print(f"error: --resume {folder.path}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
+            progress.found(Point.of(last))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            print(f"error: --resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
             return INVALID
-    print(f"{folder.path}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
+    print(f"{folder.place}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
     code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress)
     if code == INVALID:
         return code
@@ -149,8 +162,9 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
         return code
     try:
         write_report(folder.path)
+        folder.send_outputs()
     except OSError as error:
-        print(f"error: the report cannot be written to {folder.path} ({error.strerror or error}); all trials have ended", file=sys.stderr)
+        print(f"error: the report cannot be written to {folder.place} ({error.strerror or error}); all trials have ended", file=sys.stderr)
         return STOPPED
     except InvalidInput as error:  # every trial failed: there is nothing to report on, and each has said why
         print(f"error: {error}", file=sys.stderr)
@@ -163,7 +177,7 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
     # Only now: Ray and Optuna take seconds to import.
     from running import tuning
 
-    go_on = f"Continue with: python {sys.argv[0]} --resume {folder.path}"
+    go_on = f"Continue with: python {sys.argv[0]} --resume {folder.place}"
     try:
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
             tuning.run_trials(folder, plan, dataset, resources, tuning.StudyLog(folder, progress, resources.time_budget))

@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from hybridep.cluster.access import token_file
+from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
 from hybridep.trainable import StrategyTrial
@@ -23,7 +24,7 @@ from running.folder import StudyFolder
 from running.front import Point
 from running.plan import Plan, PlannedTrial, confirmations
 from running.progress import Progress
-from running.resources import Resources
+from running.resources import NodeCapacity, Resources, Share
 from running.search import OptunaTrials, TrialSource
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
@@ -49,7 +50,8 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         if resources.ray_address is None:
             ray.init(
                 address="local",
-                num_cpus=resources.cpus,
+                num_cpus=cpus(),
+                num_gpus=resources.show_devices(),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES + 2 * dataset_bytes,
                 _node_ip_address="127.0.0.1",
@@ -64,15 +66,16 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         hint = "" if "RAY_AUTH_MODE" in os.environ else f"; if it wants its token, that must be in {token_file()} or RAY_AUTH_TOKEN"
         raise InvalidInput(f"--ray-address {resources.ray_address}: {reason}{hint}") from None
     try:
-        resources.check(cluster_resources())
+        resources.share(nodes())
         yield
     finally:
         ray.shutdown()
 
 
-def cluster_resources() -> dict[str, float]:
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
+def nodes() -> list[NodeCapacity]:
+    """What the living nodes of the cluster offer."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [NodeCapacity(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in found if node["Alive"]]
 
 
 class StudyLog(tune.Callback):
@@ -98,6 +101,7 @@ class StudyLog(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config["trial"]
         with stopping_on_storage_errors():
+            self._folder.send_journal()
             self._folder.trial(name).begin(trial.config)
         self.progress.began(name)
 
@@ -120,13 +124,14 @@ class StudyLog(tune.Callback):
             self.progress.epoch(name, row["epoch"])
             if row["done"]:
                 self._events.pop(name).close(complete=True)
-                files.drop_checkpoints()
+                files.push_events()
+                files.checkpoints.drop()
                 self.progress.ended(name, Point.of(row))
 
     def _failed(self, name: str, reason: str, storage: bool) -> None:
         if storage:
             raise StudyStopped(f"trial {name} could not write its checkpoint: {reason}")
-        self._folder.trial(name).error.write_text(reason + "\n", encoding="utf-8")
+        self._folder.trial(name).fail(reason)
         self._close_events(name)
         self.progress.note(f"Trial {name} failed: {reason.strip().splitlines()[-1]} ({self._folder.trial(name).error})")
         self.progress.ended(name, None)
@@ -158,6 +163,8 @@ class StudyLog(tune.Callback):
     def _close_events(self, name: str) -> None:
         if name in self._events:
             self._events.pop(name).close(complete=False)
+            with stopping_on_storage_errors():
+                self._folder.trial(name).push_events()
 
     def close(self) -> None:
         for name in list(self._events):
@@ -179,31 +186,33 @@ class Slots:
     One that waits would cost more than it saves: Tune reserves resources for it and starts an actor, to drop both when a worker is free.
     """
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, share: Share, most: int | None) -> None:
+        self._share = share
+        self._most = most or math.inf
         self._counted = -math.inf
         self._slots = 0.0
 
     def __call__(self) -> float:
         if time.monotonic() - self._counted > COUNT_SLOTS_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, self._resources.slots(cluster_resources()))
-        return min(self._slots, self._resources.max_concurrent or math.inf)
+            self._slots = max(1, self._share.slots(nodes()))
+        return min(self._slots, self._most)
 
 
 def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, log: StudyLog) -> None:
     """Run until every trial has ended. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
+    share = resources.share(nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
             StrategyTrial,
             protocol=plan.protocol.model_dump(),
             dataset=dataset,
-            trials=str(folder.trials.resolve()),
-            cpus=resources.cpus_per_trial,
-            gpus=resources.gpus_per_trial,
+            trials=folder.trials_place,
+            cpus=share.cpus,
+            gpus=share.gpus,
             patience=plan.patience,
         ),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+        {"cpu": share.cpus, "gpu": share.gpus},
     )
 
     def confirm() -> list[PlannedTrial]:
@@ -214,7 +223,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
     while True:
         epochs = log.epochs
         search = OptunaTrials(folder, plan.search) if plan.search else None
-        source = TrialSource(folder, plan.fixed, search, confirm, Slots(resources))
+        source = TrialSource(folder, plan.fixed, search, confirm, Slots(share, resources.max_concurrent))
         with tune_settings(), without_tune_files(folder), closing(log):
             tune.Tuner(
                 trainable,

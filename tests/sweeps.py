@@ -1,0 +1,39 @@
+"""Schedule sweeps for tests: how a command line is refused, and a small study that was begun and has run nothing."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+STUDIES = Path(__file__).resolve().parent.parent / "studies"
+sys.path.insert(0, str(STUDIES))
+
+import schedule_sweep  # noqa: E402
+from running import study as running_study  # noqa: E402
+from running.arguments import parse  # noqa: E402
+
+TINY = ("--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300", "--seeds", "0", "1")
+
+
+def sweep(*argv: str) -> int:
+    """The exit code of a sweep with this command line."""
+    return running_study.main("schedule_sweep", schedule_sweep.Args, schedule_sweep.plan, argv)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The complaint about a command line; it must be one line, with exit code 2."""
+    assert sweep(*argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", shown.err), shown.err
+    return shown.err
+
+
+def begun_in(folder: Path, *argv: str, tiny: tuple[str, ...] = TINY) -> Path:
+    """A study of which nothing has run yet, of the thesis's strategies unless `argv` says otherwise; its folder."""
+    args = replace(parse(schedule_sweep.Args, [*(argv or ("--search", "thesis")), *tiny]), out=str(folder))
+    study, _ = running_study.prepare("schedule_sweep", args, schedule_sweep.plan(args))
+    study.close()
+    return study.path

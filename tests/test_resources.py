@@ -1,0 +1,99 @@
+"""What a trial gets of a cluster where nothing is said, where a trial fits, and how many run at a time."""
+
+import os
+import sys
+from pathlib import Path
+
+import pynvml
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
+
+from running.resources import NodeCapacity, Resources, Share
+
+from hybridep.cluster.machine import DriverFault
+from hybridep.config import InvalidInput
+from tests.nvml import a100, pretend
+
+LAPTOP = NodeCapacity(8, 0)
+WORKSTATION = NodeCapacity(16, 2)
+MIG_SERVER = NodeCapacity(4, 7)
+SLICED = a100("a", {0: "3g.20gb", 4: "1g.5gb"})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "share", "slots"),
+    [
+        ([LAPTOP], Share(1, 0), 8),
+        ([WORKSTATION], Share(1, 1), 2),
+        ([LAPTOP, WORKSTATION], Share(1, 1), 2),
+        ([MIG_SERVER], Share(0.5714, 1), 7),
+        ([MIG_SERVER, WORKSTATION], Share(0.5714, 1), 9),
+    ],
+)
+def test_a_trial_gets_a_whole_device_where_there_is_any_and_else_a_cpu(nodes: list[NodeCapacity], share: Share, slots: int) -> None:
+    found = Resources().share(nodes)
+    assert found == share
+    assert found.slots(nodes) == slots
+
+
+def test_a_trial_gets_what_was_asked_for() -> None:
+    assert Resources(cpus_per_trial=2, gpus_per_trial=0).share([WORKSTATION]) == Share(2, 0)
+    assert Resources(gpus_per_trial=0.5).share([WORKSTATION]) == Share(1, 0.5)
+    assert Resources(cpus_per_trial=0.5, gpus_per_trial=0.25).share([MIG_SERVER]) == Share(0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("share", "nodes", "slots"),
+    [
+        (Share(3, 0), [NodeCapacity(4, 0), NodeCapacity(5, 0)], 2),  # nine CPUs, but three on one node only twice
+        (Share(1, 0.4), [NodeCapacity(8, 2)], 4),  # five shares of two GPUs, of which one would lie on both
+        (Share(1, 1 / 3), [NodeCapacity(8, 1)], 3),
+        (Share(1, 0.5), [NodeCapacity(8, 0), NodeCapacity(1, 1)], 1),
+    ],
+)
+def test_a_trial_is_on_one_node_and_one_device(share: Share, nodes: list[NodeCapacity], slots: int) -> None:
+    assert share.slots(nodes) == slots
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "complaint"),
+    [
+        (Resources(cpus_per_trial=8), [NodeCapacity(4, 0)] * 3, r"--cpus-per-trial 8: the largest node of the Ray cluster has 4"),
+        (Resources(gpus_per_trial=0.5), [LAPTOP] * 3, r"--gpus-per-trial 0\.5: no node of the Ray cluster has a GPU"),
+        (
+            Resources(cpus_per_trial=8, gpus_per_trial=1),
+            [LAPTOP, MIG_SERVER],
+            r"--cpus-per-trial 8: no node of the Ray cluster has that many beside a GPU; a trial takes 8 CPUs and 1 of a GPU",
+        ),
+        (Resources(), [], r"--cpus-per-trial 1: the largest node of the Ray cluster has 0"),
+    ],
+)
+def test_a_trial_that_no_single_node_can_hold_is_refused(resources: Resources, nodes: list[NodeCapacity], complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{complaint}$"):
+        resources.share(nodes)
+
+
+def test_slices_of_this_machine_are_offered_by_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, SLICED)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    slices = tuple(part.uuid for part in SLICED.slices.values())
+    assert Resources().devices() == slices
+    assert Resources().show_devices() == 2
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(slices)
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, SLICED)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Resources().devices() == ()
+    with pytest.raises(InvalidInput, match=r"^--gpus-per-trial 0\.5: this machine has no GPU that PyTorch can use$"):
+        Resources(gpus_per_trial=0.5).prepare()
+
+
+def test_a_study_on_cpus_asks_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, SLICED, init=pynvml.NVML_ERROR_UNKNOWN)
+    assert Resources(gpus_per_trial=0).devices() == ()
+    with pytest.raises(DriverFault):
+        Resources().devices()
