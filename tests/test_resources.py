@@ -10,6 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
+from running import tuning
 from running.resources import NodeCapacity, Resources, Share
 
 from hybridep.cluster.machine import DriverFault
@@ -97,3 +98,14 @@ def test_a_study_on_cpus_asks_no_driver(monkeypatch: pytest.MonkeyPatch) -> None
     assert Resources(gpus_per_trial=0).devices() == ()
     with pytest.raises(DriverFault):
         Resources().devices()
+
+
+def test_a_ray_that_does_not_start_stops_the_study_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overloaded(**settings: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because the GCS has become overloaded.")
+
+    monkeypatch.setattr(tuning.ray, "init", overloaded)
+    with pytest.raises(tuning.StudyStopped) as stopped, tuning.ray_session(Resources(), 0):
+        pass
+    assert str(stopped.value).startswith("Ray did not start (The current node timed out during startup. This could")
+    assert "\n" not in str(stopped.value)

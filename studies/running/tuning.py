@@ -43,7 +43,10 @@ class OutOfTime(StudyStopped):
 
 @contextmanager
 def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
-    """A Ray cluster of this process alone, on loopback, or the one at `resources.ray_address`; InvalidInput where none answers there."""
+    """A Ray cluster of this process alone, on loopback, or the one at `resources.ray_address`.
+
+    InvalidInput where none answers there, StudyStopped where one of its own does not start.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
@@ -59,10 +62,11 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
             )
         else:
             ray.init(address=resources.ray_address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if resources.ray_address is None:
-            raise
+    except Exception as error:  # Ray raises a plain one where its processes take too long to start
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if resources.ray_address is None:
+            ray.shutdown()
+            raise StudyStopped(f"Ray did not start ({reason})") from None
         hint = "" if "RAY_AUTH_MODE" in os.environ else f"; if it wants its token, that must be in {token_file()} or RAY_AUTH_TOKEN"
         raise InvalidInput(f"--ray-address {resources.ray_address}: {reason}{hint}") from None
     try:
