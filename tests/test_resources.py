@@ -104,6 +104,7 @@ def test_a_ray_that_does_not_start_stops_the_study_in_one_line(monkeypatch: pyte
     def overloaded(**settings: object) -> None:
         raise Exception("The current node timed out during startup.\nThis could happen because the GCS has become overloaded.")
 
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(tuning.ray, "init", overloaded)
     with pytest.raises(tuning.StudyStopped) as stopped, tuning.ray_session(Resources(), 0):
         pass

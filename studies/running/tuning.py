@@ -49,12 +49,13 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    devices = resources.show_devices() if resources.ray_address is None else None
     try:
         if resources.ray_address is None:
             ray.init(
                 address="local",
                 num_cpus=cpus(),
-                num_gpus=resources.show_devices(),
+                num_gpus=devices,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES + 2 * dataset_bytes,
                 _node_ip_address="127.0.0.1",
