@@ -1,10 +1,13 @@
 """What a study says, as sentences."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from analysis.answer import Answer
 from analysis.dominance import Match
+from analysis.progress import Sampler
 from analysis.vocabulary import COSTS, strategy_label
 from analysis.words import count, joined, percent, point_span, points
 
@@ -121,9 +124,33 @@ def _area(answer: Answer) -> str:
 def _sampler_sentences(answer: Answer) -> list[str]:
     if not answer.samplers:
         return []
-    worst, told = answer.samplers[-1], []
+    worst = answer.samplers[-1]
+    told, gains = [], []
     for sampler in answer.samplers:
-        searches = f"{sampler.searches} {'search' if sampler.searches == 1 else 'searches'}"
+        searches = f"{sampler.searches} searches, {sampler.low:.3f} to {sampler.high:.3f}" if sampler.searches > 1 else "1 search"
         ratio = f", {sampler.hypervolume / worst.hypervolume:.2f} times {worst.name}" if sampler is not worst and worst.hypervolume else ""
         told.append(f"{sampler.name} {sampler.hypervolume:.3f} ({searches}{ratio})")
-    return [f"Median hypervolume after {count(worst.trials)} searched strategies, on the searches' own seeds: {joined(told)}."]
+        gains.append(f"{sampler.name} {sampler.gain:.3f}")
+    return [
+        f"Median hypervolume after {count(worst.trials)} searched strategies, on the searches' own seeds: {joined(told)}. Of that, the "
+        f"search added to the thesis's strategies: {joined(gains)}."
+    ]
+
+
+def sampler_verdicts(samplers: Sequence[Sampler], base: str, target: float) -> list[str]:
+    """For each sampler beside `base`, whether its median hypervolume reaches `target` times that of `base`."""
+    by_name = {sampler.name: sampler for sampler in samplers}
+    ours = by_name.pop(base, None)
+    if ours is None:
+        return []
+    return [
+        f"{name} {'reaches' if other.hypervolume >= target * ours.hypervolume else 'does not reach'} {target:g} times the hypervolume of "
+        f"{base} after {count(other.trials)} strategies: {other.hypervolume:.3f} and {ours.hypervolume:.3f}"
+        f"{_times(other.hypervolume, ours.hypervolume)}, medians of {other.searches} and {ours.searches}. To the thesis's strategies it "
+        f"adds {other.gain:.3f}, {base} {ours.gain:.3f}{_times(other.gain, ours.gain)}."
+        for name, other in by_name.items()
+    ]
+
+
+def _times(value: float, base: float) -> str:
+    return f" ({value / base:.2f} times)" if base > 0 else ""

@@ -271,8 +271,10 @@ function drawProgress() {
   const colours = [theme().dark ? "#3d9fdb" : "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
   const samplers = [...new Set(data.progress.map((search) => search.sampler))];
   const colour = (search) => colours[(samplers.length > 1 ? samplers.indexOf(search.sampler) : data.progress.indexOf(search)) % colours.length];
-  const traces = data.progress.map((search) => ({ type: "scatter", mode: "lines", name: search.search, x: search.trials, y: search.hypervolume,
-    line: { shape: "hv", color: colour(search), width: 2 }, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>" }));
+  const line = (search, more) => ({ type: "scatter", mode: "lines", x: search.trials, y: search.hypervolume, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>", ...more });
+  const compared = data.medians.length > 0; // thin lines for searches, a thick one for each sampler's median
+  const traces = data.progress.map((search) => line(search, { name: search.search, showlegend: !compared, opacity: compared ? 0.6 : 1, line: { shape: "hv", color: colour(search), width: compared ? 1 : 2 } }));
+  for (const median of data.medians) traces.push(line(median, { name: `${median.sampler}, median`, line: { shape: "hv", color: colour(median), width: 3 } }));
   return draw("progress", traces, layout({ narrow: true, showlegend: data.progress.length > 1, margin: { l: 56, r: 14, t: 34, b: 48 }, xaxis: axis("Searched strategies, after the thesis's"),
                                            yaxis: axis("Hypervolume") }));
 }

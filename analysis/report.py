@@ -12,6 +12,7 @@ from analysis.figures import draw_all
 from analysis.findings import findings
 from analysis.merge import read_studies
 from analysis.page import write_page
+from analysis.progress import Sampler
 from analysis.read import Study, read_study
 from analysis.tables import (
     as_latex,
@@ -20,6 +21,7 @@ from analysis.tables import (
     front_table,
     main_strategies,
     shown_dominance,
+    shown_samplers,
     shown_strategies,
     strategies_table,
     write_csv,
@@ -41,10 +43,11 @@ SHOWN_IN_TERMINAL = [
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, and the page."""
+    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, samplers best first, and the page."""
 
     text: str
     front: tuple[str, ...]
+    samplers: tuple[Sampler, ...]
     page: Path
 
 
@@ -60,7 +63,7 @@ def write_answer(study: Study, folder: Path) -> ReportSummary:
     _write_tables(found, folder)
     draw_all(found, folder / "figures")
     write_page(found, folder / "report.html")
-    return ReportSummary(_text(found), found.front, folder / "report.html")
+    return ReportSummary(_text(found), found.front, found.samplers, folder / "report.html")
 
 
 def _write_tables(found: Answer, folder: Path) -> None:
@@ -70,13 +73,21 @@ def _write_tables(found: Answer, folder: Path) -> None:
         "strategies": strategies_table(found),
         "front": front_table(found),
         "dominance": found.dominance,
+        "hypervolume": found.progress,
     }
     for name, table in full.items():
         write_csv(table, folder / f"{name}.csv")
     (folder / "tables").mkdir(exist_ok=True)
-    for name, shown in (("front", shown_strategies(found, main_strategies(found))), ("dominance", shown_dominance(found))):
-        (folder / "tables" / f"{name}.md").write_text(as_markdown(shown), encoding="utf-8")
-        (folder / "tables" / f"{name}.tex").write_text(as_latex(shown), encoding="utf-8")
+    for name, shown in (
+        ("front", shown_strategies(found, main_strategies(found))),
+        ("dominance", shown_dominance(found)),
+        ("samplers", shown_samplers(found)),
+    ):
+        for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(shown))):
+            if len(shown) or name != "samplers":
+                (folder / "tables" / path).write_text(text, encoding="utf-8")
+            else:
+                (folder / "tables" / path).unlink(missing_ok=True)  # of an earlier report
 
 
 def _text(found: Answer) -> str:

@@ -104,6 +104,23 @@ def shown_dominance(answer: Answer) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Thesis strategy"])
 
 
+def shown_samplers(answer: Answer) -> pd.DataFrame:
+    """Samplers by what their searches reached, best first; no rows where there is one sampler."""
+    rows = [
+        {
+            "Sampler": sampler.name,
+            "Searches": str(sampler.searches),
+            "Strategies tried": count(sampler.trials),
+            "Hypervolume (median)": f"{sampler.hypervolume:.4f}",
+            "Least": f"{sampler.low:.4f}",
+            "Most": f"{sampler.high:.4f}",
+            "Added to the thesis (median)": f"{sampler.gain:.4f}",
+        }
+        for sampler in answer.samplers
+    ]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Sampler"])
+
+
 def as_markdown(table: pd.DataFrame) -> str:
     """A pipe table, numbers to the right."""
     lines = [list(table.columns), ["---:" if _numeric(table[name]) else "---" for name in table.columns], *table.to_numpy().tolist()]

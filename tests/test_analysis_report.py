@@ -18,9 +18,10 @@ from analysis.describe import describe
 from analysis.dominance import match
 from analysis.figures import front_figure
 from analysis.findings import findings
+from analysis.front import Reference
 from analysis.layout import accuracy_window, spread_labels
 from analysis.payload import MOST_CURVES, payload
-from analysis.progress import compare_samplers
+from analysis.progress import compare_samplers, search_progress
 from analysis.read import read_study
 from analysis.report import Arguments, write_report
 from analysis.report import main as report_main
@@ -328,6 +329,22 @@ def test_studies_merged_compare_their_searches(tmp_path, capsys):
         report_main(Arguments(tuple(folders)))
     with pytest.raises(InvalidInput, match="is a study itself"):
         report_main(Arguments(tuple(folders), out=folders[0]))
+
+
+def test_strategies_that_were_given_up_or_diverged_count_as_tried(tmp_path):
+    study = write_study(tmp_path, epochs=EPOCHS, seeds=SEEDS, overrides={})
+    given_up = collapse(records("s1", "search-0001", "search", SEEDS, {"skew": 0.9}, 2))
+    given_up[-1]["done"] = True
+    diverged = records("s2", "search-0002", "search", SEEDS, {"skew": 0.8}, EPOCHS)
+    for name in ("val_acc", "test_acc"):
+        diverged[-1][f"{name}_by_seed"][0] = float("nan")
+    running = records("s3", "search-0003", "search", SEEDS, {"skew": 0.5}, 2)
+    for lines in (given_up, diverged, running):
+        write_trial(study, lines)
+    write_header(study, SEEDS, EPOCHS, 8, ended=None)
+    progress = search_progress(read_study(study), "val_acc", Reference(1e4, 0.1))
+    assert progress["trials"].tolist() == [0, 1, 2]
+    assert progress["hypervolume"].nunique() == 1
 
 
 @pytest.mark.parametrize("better", ["a", "b"])
