@@ -96,7 +96,8 @@ def curves_figure(answer: Answer) -> Figure:
     for name, (colour, line) in _curve_styles(names).items():
         own = curves[curves["strategy"] == name]
         accuracy.plot(own["epoch"], 100 * own["test_acc"], line, color=colour, label=strategy_label(name))
-        low, high = own["test_acc"] - own["test_acc_std"], own["test_acc"] + own["test_acc_std"]
+        low = (own["test_acc"] - own["test_acc_std"]).clip(lower=0)
+        high = (own["test_acc"] + own["test_acc_std"]).clip(upper=1)
         accuracy.fill_between(own["epoch"], 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
         probability.plot(own["epoch"], own["p_std"], line, color=colour)
     accuracy.set(xlabel="Epoch", ylabel="Test accuracy (%)")
@@ -223,17 +224,20 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
         rasterized=len(found) > MANY,
     )
     new = front[front["origin"] != "thesis"]
+    low = new["test_acc"] < window.low  # what lies below the window stands at its lower edge, without bars that would cross it
+    inside, below = new[~low], new[low]
     axes.errorbar(
-        new[cost],
-        100 * new["test_acc"],
-        100 * new["test_acc_std"],
-        new[f"{cost}_std"],
+        inside[cost],
+        100 * inside["test_acc"],
+        100 * inside["test_acc_std"],
+        inside[f"{cost}_std"],
         fmt="o",
         ms=5,
         color=INK,
         elinewidth=0.8,
         label="found, on the front",
     )
+    axes.plot(below[cost], np.full(len(below), 0.02), "v", color=INK, ms=5, transform=axes.get_xaxis_transform())
     if len(front):
         steps = staircase(front[cost].to_numpy(), front["test_acc"].to_numpy())
         axes.step(*_to_limit(*steps, answer.references[cost].cost), where="post", color=INK, lw=0.9, label="front")

@@ -33,10 +33,10 @@ def search_progress(study: Study, metric: str, reference: Reference) -> pd.DataF
     By the accuracy that selects, on the search's own seeds. A strategy that was given up, failed or diverged counts as tried and covers
     nothing. Columns: sampler, search, trials, hypervolume.
     """
-    rows = study.trials[~study.trials["trial_id"].isin(study.excluded) & (study.trials["origin"] != "confirm")]
-    rows = rows[rows["status"] != "running"]
-    cost = rows["nudged_phases"].where(rows["epoch"] >= planned_epochs(rows))
-    rows = rows.assign(nudged_phases=cost, **{metric: rows[metric].fillna(reference.accuracy)})
+    trials = study.trials
+    cost = trials["nudged_phases"].where(trials["epoch"] >= planned_epochs(trials))
+    trials = trials.assign(nudged_phases=cost, **{metric: trials[metric].fillna(reference.accuracy)})
+    rows = trials[~trials["trial_id"].isin(study.excluded) & (trials["origin"] != "confirm") & (trials["status"] != "running")]
     parts = [pd.DataFrame({"sampler": [], "search": [], "trials": [], "hypervolume": []})]
     for name, header in zip(study.names, study.headers, strict=True):
         own = rows[rows["study"] == name] if len(study.names) > 1 else rows

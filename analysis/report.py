@@ -21,6 +21,7 @@ from analysis.tables import (
     front_table,
     main_strategies,
     shown_dominance,
+    shown_matches,
     shown_samplers,
     shown_strategies,
     strategies_table,
@@ -73,6 +74,7 @@ def _write_tables(found: Answer, folder: Path) -> None:
         "strategies": strategies_table(found),
         "front": front_table(found),
         "dominance": found.dominance,
+        **({"matching": found.match.table} if found.match else {}),
         "hypervolume": found.progress,
     }
     for name, table in full.items():
@@ -81,10 +83,11 @@ def _write_tables(found: Answer, folder: Path) -> None:
     for name, shown in (
         ("front", shown_strategies(found, main_strategies(found))),
         ("dominance", shown_dominance(found)),
+        ("matching", shown_matches(found)),
         ("samplers", shown_samplers(found)),
     ):
         for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(shown))):
-            if len(shown) or name != "samplers":
+            if len(shown) or name in ("front", "dominance"):
                 (folder / "tables" / path).write_text(text, encoding="utf-8")
             else:
                 (folder / "tables" / path).unlink(missing_ok=True)  # of an earlier report
