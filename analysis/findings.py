@@ -1,6 +1,6 @@
 """What a study says, as sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -135,9 +135,10 @@ def _cost_sentences(answer: Answer) -> list[str]:
 def _area(answer: Answer) -> str:
     reference, values = answer.references["nudged_phases"], answer.hypervolumes
     thesis = f", that of the thesis's strategies {values['thesis']:.3f}" if "thesis" in values else ""
+    most = f"; {values['perfect']:.3f} would be perfect accuracy at standard's cost" if "perfect" in values else ""
     return (
-        f"Hypervolume of the front in test accuracy: {values['front']:.3f}{thesis}. It is the share of the area between the reference "
-        f"({count(reference.cost)} nudged phases at {percent(reference.accuracy, 1)} %) and perfect accuracy at no cost."
+        f"Hypervolume of the front in test accuracy: {values['front']:.3f}{thesis}{most}. It is the share of the area between the "
+        f"reference ({count(reference.cost)} nudged phases at {percent(reference.accuracy, 1)} %) and perfect accuracy at no cost."
     )
 
 
@@ -157,18 +158,24 @@ def _sampler_sentences(answer: Answer) -> list[str]:
     ]
 
 
-def sampler_verdicts(samplers: Sequence[Sampler], base: str, target: float) -> list[str]:
-    """For each sampler beside `base`, whether its median hypervolume reaches `target` times that of `base`."""
+def sampler_verdicts(samplers: Sequence[Sampler], base: str, target: float, ceiling: float | None = None) -> list[str]:
+    """For each sampler beside `base`, whether its median hypervolume reaches `target` times that of `base`; `ceiling` is what any could."""
     by_name = {sampler.name: sampler for sampler in samplers}
     ours = by_name.pop(base, None)
     if ours is None:
         return []
+    limit = f"Perfect accuracy at standard's cost would be {ceiling:.3f}{_times(ceiling, ours.hypervolume)}." if ceiling else ""
+    return [*_verdicts(ours, by_name.values(), target), *filter(None, [limit])]
+
+
+def _verdicts(ours: Sampler, others: Iterable[Sampler], target: float) -> list[str]:
+    base = ours.name
     return [
-        f"{name} {'reaches' if other.hypervolume >= target * ours.hypervolume else 'does not reach'} {target:g} times the hypervolume of "
-        f"{base} after {count(other.trials)} strategies: {other.hypervolume:.3f} and {ours.hypervolume:.3f}"
+        f"{other.name} {'reaches' if other.hypervolume >= target * ours.hypervolume else 'does not reach'} {target:g} times the "
+        f"hypervolume of {base} after {count(other.trials)} strategies: {other.hypervolume:.3f} and {ours.hypervolume:.3f}"
         f"{_times(other.hypervolume, ours.hypervolume)}, medians of {other.searches} and {ours.searches}. To the thesis's strategies it "
         f"adds {other.gain:.3f}, {base} {ours.gain:.3f}{_times(other.gain, ours.gain)}."
-        for name, other in by_name.items()
+        for other in others
     ]
 
 

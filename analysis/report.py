@@ -12,7 +12,6 @@ from analysis.figures import draw_all
 from analysis.findings import findings
 from analysis.merge import read_studies
 from analysis.page import write_page
-from analysis.progress import Sampler
 from analysis.read import Study, read_study
 from analysis.tables import (
     as_latex,
@@ -44,12 +43,12 @@ SHOWN_IN_TERMINAL = [
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, samplers best first, and the page."""
+    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, the page, and all that it shows."""
 
     text: str
     front: tuple[str, ...]
-    samplers: tuple[Sampler, ...]
     page: Path
+    answer: Answer
 
 
 def write_report(study: Path) -> ReportSummary:
@@ -64,7 +63,7 @@ def write_answer(study: Study, folder: Path) -> ReportSummary:
     _write_tables(found, folder)
     draw_all(found, folder / "figures")
     write_page(found, folder / "report.html")
-    return ReportSummary(_text(found), found.front, found.samplers, folder / "report.html")
+    return ReportSummary(_text(found), found.front, folder / "report.html", found)
 
 
 def _write_tables(found: Answer, folder: Path) -> None:

@@ -123,7 +123,8 @@ def compare(folders: Sequence[Path], out: Path) -> str:
     from analysis.report import write_answer
 
     summary = write_answer(read_studies(folders), out)
-    return "\n".join([*sampler_verdicts(summary.samplers, BASE, TARGET), str(summary.page)])
+    found = summary.answer
+    return "\n".join([*sampler_verdicts(found.samplers, BASE, TARGET, found.hypervolumes.get("perfect")), str(summary.page)])
 
 
 if __name__ == "__main__":

@@ -73,6 +73,11 @@ def test_the_target_is_reached_or_it_is_said_that_it_is_not(tpe: float, said: st
     assert "it adds 0.060, random 0.040 (1.50 times)" in sentence
 
 
+def test_what_no_sampler_could_exceed_is_said() -> None:
+    *_, last = sampler_verdicts((sampler("tpe", 0.5, 0.1), sampler("random", 0.4, 0.1)), "random", 1.15, ceiling=0.52)
+    assert last == "Perfect accuracy at standard's cost would be 0.520 (1.30 times)."
+
+
 def test_without_the_base_there_is_nothing_to_say() -> None:
     assert sampler_verdicts((sampler("tpe", 0.5, 0.1), sampler("gp", 0.4, 0.1)), "random", 1.15) == []
 
