@@ -39,8 +39,9 @@ class Answer:
     """The analysis of a study.
 
     `fronts` and `references` are by cost column; a front lists strategies, cheapest first. `probability` is that of being non-dominated in
-    nudged phases and test accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies' on test accuracy, and
-    `progress` that of each search on the selecting accuracy.
+    nudged phases and test accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies' on test accuracy, and the
+    most that any could reach: that of perfect accuracy at standard's cost, the least that there is. `progress` has that of each search on
+    the selecting accuracy.
     """
 
     study: Study
@@ -117,7 +118,11 @@ def _probability(strategies: Strategies) -> pd.Series:
 
 def _hypervolumes(strategies: Strategies, front: tuple[str, ...], reference: Reference) -> dict[str, float]:
     table = strategies.table
-    groups = {"front": table.loc[list(front)], "thesis": table[table["candidate"] & (table["origin"] == "thesis")]}
+    groups = {
+        "front": table.loc[list(front)],
+        "thesis": table[table["candidate"] & (table["origin"] == "thesis")],
+        "perfect": table[table.index == "standard"].assign(test_acc=1.0),
+    }
     return {
         name: hypervolume(group["nudged_phases"].to_numpy(), group["test_acc"].to_numpy(), reference)
         for name, group in groups.items()

@@ -1,4 +1,4 @@
-"""Which found strategies dominate which of the thesis, and what the accuracy of centered costs: claims with their intervals."""
+"""Which found strategies dominate which of the thesis, and whether centered's accuracy can be had for less: claims with their intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import Interval, difference_interval, holm
+from analysis.statistics import difference_interval, holm
 from analysis.strategies import Strategies
 from analysis.vocabulary import COSTS
 
@@ -19,6 +19,7 @@ DOMINANCE_COLUMNS = (
     *(f"{cost}_saved" for cost in COSTS),
     *("selection_difference", "trial_ids", "thesis_trial_ids"),
 )
+MATCH_COLUMNS = ("strategy", "description", "cost_share", "difference", "low", "high", "pairs", "verdict", "trial_ids")
 
 
 def dominance(strategies: Strategies, front: Sequence[str]) -> pd.DataFrame:
@@ -72,19 +73,16 @@ def verdict(difference: float, low: float, high: float, p_holm: float) -> str:
 class Match:
     """Does anything reach the accuracy of `target`, less `margin`, at no more than `budget` of its nudged phases?
 
-    `answer` is yes (the whole interval of the difference lies above −margin), no (the whole of it below) or open; None for `strategy`
-    where nothing is within the budget.
+    `table` has a row for each candidate within the budget, the one that selection prefers first: strategy, description, cost_share,
+    difference of test accuracy, low, high, pairs, verdict, trial_ids. `answer` is yes where the whole interval of the preferred one lies
+    above −margin: one test, so that trying many does not help. It is no where the whole interval of every one lies below, or nothing is
+    within the budget, and open otherwise.
     """
 
     target: str
     budget: float
     margin: float
-    strategy: str | None
-    cost_share: float
-    difference: float
-    low: float
-    high: float
-    pairs: int
+    table: pd.DataFrame
     answer: str
 
 
@@ -97,11 +95,17 @@ def match(strategies: Strategies, target: str = "centered", budget: float = BUDG
         return None
     candidates = strategies.candidates.drop(index=target)
     share = candidates["nudged_phases"] / strategies.number(target, "nudged_phases")
-    within = candidates[share.round(2) <= budget]
-    if within.empty:
-        return Match(target, budget, margin, None, np.nan, np.nan, np.nan, np.nan, 0, "no")
-    best = str(within[strategies.select_by].idxmax())
-    interval, pairs = difference_interval(strategies.values("test_acc", [best]), strategies.values("test_acc", [target]))
-    difference, low, high, _ = (float(value[0]) for value in Interval(*interval))
-    answer = "yes" if low > -margin else "no" if high < -margin else "open"
-    return Match(target, budget, margin, best, float(share[best]), difference, low, high, int(pairs[0]), answer)
+    within = candidates[share.round(2) <= budget].sort_values(strategies.select_by, ascending=False, kind="stable")
+    interval, pairs = difference_interval(strategies.values("test_acc", within.index), strategies.values("test_acc", [target]))
+    verdicts = np.select([interval.low > -margin, interval.high < -margin], ["yes", "no"], "open")
+    table = within.assign(
+        strategy=within.index,
+        cost_share=share[within.index],
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        pairs=pairs,
+        verdict=verdicts,
+    )
+    answer = "no" if (verdicts == "no").all() else "yes" if verdicts[0] == "yes" else "open"
+    return Match(target, budget, margin, table[list(MATCH_COLUMNS)].reset_index(drop=True), answer)

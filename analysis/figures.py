@@ -15,6 +15,7 @@ from analysis.curves import mean_curves
 from analysis.explain import Cause
 from analysis.front import staircase
 from analysis.layout import BLUE, FOUND_COLOURS, SKY, THESIS_COLOURS, VERMILLION, accuracy_window, default_selection, spread_labels
+from analysis.progress import median_progress
 from analysis.vocabulary import COSTS, strategy_label
 from analysis.words import percent
 
@@ -95,7 +96,8 @@ def curves_figure(answer: Answer) -> Figure:
     for name, (colour, line) in _curve_styles(names).items():
         own = curves[curves["strategy"] == name]
         accuracy.plot(own["epoch"], 100 * own["test_acc"], line, color=colour, label=strategy_label(name))
-        low, high = own["test_acc"] - own["test_acc_std"], own["test_acc"] + own["test_acc_std"]
+        low = (own["test_acc"] - own["test_acc_std"]).clip(lower=0)
+        high = (own["test_acc"] + own["test_acc_std"]).clip(upper=1)
         accuracy.fill_between(own["epoch"], 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
         probability.plot(own["epoch"], own["p_std"], line, color=colour)
     accuracy.set(xlabel="Epoch", ylabel="Test accuracy (%)")
@@ -194,7 +196,13 @@ def hypervolume_figure(answer: Answer) -> Figure | None:
     kind = "sampler" if answer.samplers else "search"  # repetitions of one sampler share its colour
     colours = dict(zip(progress[kind].unique(), _cycle(progress[kind].nunique()), strict=True))
     for label, own in progress.groupby("search", sort=False):
-        axes.step(own["trials"], own["hypervolume"], where="post", color=colours[own[kind].iloc[0]], label=label)
+        faint = {"lw": 0.7, "alpha": 0.6} if answer.samplers else {"label": label}
+        axes.step(own["trials"], own["hypervolume"], where="post", color=colours[own[kind].iloc[0]], **faint)
+    if answer.samplers:
+        searches = progress.groupby("sampler")["search"].nunique()
+        for name, own in median_progress(progress).groupby("sampler", sort=False):
+            label = f"{name}, median of {searches[name]}" if searches[name] > 1 else str(name)
+            axes.step(own["trials"], own["hypervolume"], where="post", color=colours[name], lw=2.0, label=label)
     axes.set(xlabel="Searched strategies, after the thesis's", ylabel=f"Hypervolume ({_selected_by(answer)})")
     axes.legend(loc="lower right")
     return figure
@@ -216,17 +224,20 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
         rasterized=len(found) > MANY,
     )
     new = front[front["origin"] != "thesis"]
+    low = new["test_acc"] < window.low  # what lies below the window stands at its lower edge, without bars that would cross it
+    inside, below = new[~low], new[low]
     axes.errorbar(
-        new[cost],
-        100 * new["test_acc"],
-        100 * new["test_acc_std"],
-        new[f"{cost}_std"],
+        inside[cost],
+        100 * inside["test_acc"],
+        100 * inside["test_acc_std"],
+        inside[f"{cost}_std"],
         fmt="o",
         ms=5,
         color=INK,
         elinewidth=0.8,
         label="found, on the front",
     )
+    axes.plot(below[cost], np.full(len(below), 0.02), "v", color=INK, ms=5, transform=axes.get_xaxis_transform())
     if len(front):
         steps = staircase(front[cost].to_numpy(), front["test_acc"].to_numpy())
         axes.step(*_to_limit(*steps, answer.references[cost].cost), where="post", color=INK, lw=0.9, label="front")

@@ -94,14 +94,17 @@ function errors(indices, values, look) {
   return { type: "data", array: indices.map((index) => values[index] ?? 0), thickness: 1, width: 0, ...look };
 }
 
+const isBelow = (index) => !state.whole && all.accuracy[index] < data.window.low;
+
 function points(indices, more) {
   const cost = all.cost[state.cost];
   return { type: "scatter", mode: "markers", x: indices.map((index) => cost[index]), y: indices.map((index) => 100 * all.accuracy[index]),
            customdata: indices.map((index) => all.name[index]), hovertext: indices.map(hover), hoverinfo: "text", ...more };
 }
 
+// A strategy below the window has no bars: they would cross what is shown.
 function withErrors(indices, colour) {
-  const accuracyStd = all.accuracyStd.map((value) => (value === null ? 0 : 100 * value));
+  const accuracyStd = all.accuracyStd.map((value, index) => (value === null || isBelow(index) ? 0 : 100 * value));
   return { error_y: errors(indices, accuracyStd, { color: colour }), error_x: errors(indices, all.costStd[state.cost], { color: colour }) };
 }
 
@@ -120,7 +123,10 @@ function frontTraces() {
     traces.push({ type: "scatter", mode: "lines", name: "front", line: { shape: "hv", color: look.ink, width: 1.3 }, hoverinfo: "skip",
                   x: [...stairCost, Math.max(reference, stairCost[last])], y: [...stairAccuracy, stairAccuracy[last]].map((value) => 100 * value) });
   }
-  traces.push(points(found, { name: "found, on the front", marker: { size: 9, color: look.ink }, ...withErrors(found, look.ink) }));
+  // What is on the front but less accurate than the window shows stands at its lower edge.
+  const edge = 100 * (data.window.low + 0.012 * (data.window.high - data.window.low));
+  traces.push(points(found, { name: "found, on the front", marker: { size: 9, color: look.ink, symbol: found.map((index) => (isBelow(index) ? "triangle-down" : "circle")) },
+                              ...withErrors(found, look.ink), y: found.map((index) => (isBelow(index) ? edge : 100 * all.accuracy[index])) }));
   for (const index of known.filter((index) => all.thesis[index])) {
     const colour = colourOf(all.name[index]);
     traces.push(points([index], { name: all.label[index], showlegend: false, marker: { size: 12, symbol: SYMBOLS[all.name[index]], color: colour, line: { width: 2.2, color: colour } },
@@ -172,8 +178,8 @@ function drawCurves() {
   const accuracy = [], schedule = [];
   for (const name of state.selected.filter((other) => data.curves[other])) {
     const curve = data.curves[name], colour = colourOf(name), line = { color: colour, width: 2, dash: dashOf(name) };
-    const low = curve.accuracy.map((value, at) => 100 * (value - (curve.std[at] ?? 0)));
-    const high = curve.accuracy.map((value, at) => 100 * (value + (curve.std[at] ?? 0)));
+    const low = curve.accuracy.map((value, at) => 100 * Math.max(0, value - (curve.std[at] ?? 0)));
+    const high = curve.accuracy.map((value, at) => 100 * Math.min(1, value + (curve.std[at] ?? 0)));
     accuracy.push({ type: "scatter", mode: "lines", x: [...curve.epoch, ...[...curve.epoch].reverse()], y: [...high, ...low.reverse()], fill: "toself",
                     fillcolor: faded(colour, 0.14), line: { width: 0 }, hoverinfo: "skip", showlegend: false });
     accuracy.push({ type: "scatter", mode: "lines", name: label(name), x: curve.epoch, y: curve.accuracy.map((value) => 100 * value), line,
@@ -181,7 +187,7 @@ function drawCurves() {
     schedule.push({ type: "scatter", mode: "lines", name: label(name), x: curve.epoch, y: curve.p_std, line,
                     hovertemplate: `<b>${escaped(label(name))}</b><br>epoch %{x}: p_std %{y:.3f}<extra></extra>` });
   }
-  const epochs = axis("Epoch", { rangemode: "tozero" });
+  const epochs = axis("Epoch");
   return Promise.all([
     draw("accuracy", accuracy, layout({ narrow: true, xaxis: epochs, yaxis: axis("Test accuracy (%)") })),
     draw("schedule", schedule, layout({ narrow: true, xaxis: epochs, yaxis: axis("p_std", { range: [-0.04, 1.04] }) })),
@@ -271,8 +277,10 @@ function drawProgress() {
   const colours = [theme().dark ? "#3d9fdb" : "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
   const samplers = [...new Set(data.progress.map((search) => search.sampler))];
   const colour = (search) => colours[(samplers.length > 1 ? samplers.indexOf(search.sampler) : data.progress.indexOf(search)) % colours.length];
-  const traces = data.progress.map((search) => ({ type: "scatter", mode: "lines", name: search.search, x: search.trials, y: search.hypervolume,
-    line: { shape: "hv", color: colour(search), width: 2 }, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>" }));
+  const line = (search, more) => ({ type: "scatter", mode: "lines", x: search.trials, y: search.hypervolume, hovertemplate: "%{y:.4f} after %{x} strategies<extra></extra>", ...more });
+  const compared = data.medians.length > 0; // thin lines for searches, a thick one for each sampler's median
+  const traces = data.progress.map((search) => line(search, { name: search.search, showlegend: !compared, opacity: compared ? 0.6 : 1, line: { shape: "hv", color: colour(search), width: compared ? 1 : 2 } }));
+  for (const median of data.medians) traces.push(line(median, { name: `${median.sampler}, median`, line: { shape: "hv", color: colour(median), width: 3 } }));
   return draw("progress", traces, layout({ narrow: true, showlegend: data.progress.length > 1, margin: { l: 56, r: 14, t: 34, b: 48 }, xaxis: axis("Searched strategies, after the thesis's"),
                                            yaxis: axis("Hypervolume") }));
 }
@@ -345,8 +353,9 @@ async function loadPlotly() {
   document.head.append(script);
 }
 
-// Headings without a figure say nothing.
+// Headings without a figure say nothing, and figures are numbered as they stand.
 function hideEmptySections() {
+  [...document.querySelectorAll("figure:not(.absent) > figcaption > b")].forEach((title, number) => { title.textContent = `Figure ${number + 1}.`; });
   for (const id of ["maps", "why", "confidence"]) {
     const section = document.getElementById(id);
     if (!section.querySelector("figure:not(.absent)")) section.classList.add("absent");

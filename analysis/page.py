@@ -15,16 +15,17 @@ import pandas as pd
 import plotly
 
 from analysis.answer import HEADROOM, Answer
-from analysis.findings import findings
+from analysis.findings import findings, match_question
 from analysis.payload import MOST_CURVES, embedded, payload, thinning
 from analysis.results import csv_value
-from analysis.tables import main_strategies, shown_dominance, shown_strategies
+from analysis.tables import main_strategies, shown_dominance, shown_matches, shown_strategies
 from analysis.vocabulary import SCHEDULE_FIELDS
 from analysis.words import count, joined, percent
 
+MOST_MATCHES = 6  # candidates shown beside the question whether centered can be matched
 MOST_CLAIMS = 4  # rows of the dominance table for each strategy of the thesis
 # How the titles of columns of numbers begin.
-NUMERIC = ("Test accuracy", "95 %", "Nudged", "Of centered", "Relaxation", "Time", "P(front)", "Seeds", "p (Holm)")
+NUMERIC = ("Test accuracy", "95 %", "Nudged", "Of centered", "Relaxation", "Time", "P(front)", "Seeds", "Collapsed", "p (Holm)")
 
 
 def write_page(answer: Answer, path: Path) -> None:
@@ -48,10 +49,11 @@ def render(answer: Answer) -> str:
         findings=_items(findings(answer)),
         notes=_items([*answer.notes, *filter(None, [thinning(answer)])]),
         strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
+        matching=_matching(answer),
         dominance=_dominance(answer),
         others=_others(answer),
         reference=html.escape(_reference(answer)),
-        selected="validation" if answer.strategies.select_by == "val_acc" else "test",
+        selected=_selected(answer),
         spread="standard deviation" if (answer.strategies.table["n_seeds"] > 1).any() else "standard deviation (none here: one seed each)",
         study=_definitions(_study_facts(answer)),
         protocol=_definitions(
@@ -100,7 +102,7 @@ def _reference(answer: Answer) -> str:
 
 
 def _items(sentences: Iterable[str]) -> str:
-    return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return "".join(f"<li>{html.escape(sentence).replace(' %', '&nbsp;%')}</li>" for sentence in sentences)
 
 
 def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
@@ -121,6 +123,29 @@ def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [(f"{name} {deeper}", told) for key, item in value.items() for deeper, told in _leaves(key, item)]
     return [] if value in (None, [], "") else [(name, csv_value(value))]
+
+
+def _matching(answer: Answer) -> str:
+    """The section on the platform's question; nothing where centered is missing."""
+    found = answer.match
+    if found is None:
+        return ""
+    margin, budget = percent(found.margin, 0), percent(found.budget, 0)
+    shown = shown_matches(answer, MOST_MATCHES)
+    left = len(found.table) - len(shown)
+    more = f"<p>Not shown, but in matching.csv: {count(left)} more.</p>" if left else ""
+    table = _table(shown, answer) + more if len(shown) else "<p>No candidate was that cheap.</p>"
+    return (
+        f"<section><h2>{html.escape(match_question(found))}</h2>{table}"
+        f'<p class="small">All candidates at {budget}&nbsp;% of centered\'s nudged phases or fewer, in whole percents, the one first that '
+        f"{_selected(answer)} accuracy prefers: the answer rests on this one, so that trying many does not help. Differences are of test "
+        f"accuracy to centered, paired over shared seeds. Yes: the whole 95&nbsp;% interval lies above −{margin} point; no: all of it "
+        "below; open: neither.</p></section>"
+    )
+
+
+def _selected(answer: Answer) -> str:
+    return "validation" if answer.strategies.select_by == "val_acc" else "test"
 
 
 def _dominance(answer: Answer) -> str:
@@ -160,6 +185,6 @@ def _table(table: pd.DataFrame, answer: Answer) -> str:
 
 
 def _class(column: str) -> str:
-    kinds = {"Trials": "trials", "Test says": "verdict", "What it is": "words"}
+    kinds = {"Trials": "trials", "Test says": "verdict", "Within the margin": "verdict", "What it is": "words"}
     kind = "number" if column.startswith(NUMERIC) else kinds.get(column, "")
     return f' class="{kind}"' if kind else ""

@@ -9,6 +9,7 @@ from analysis.answer import Answer
 from analysis.curves import mean_curves
 from analysis.front import front_rank, staircase
 from analysis.layout import THESIS_COLOURS, accuracy_window, default_selection
+from analysis.progress import median_progress
 from analysis.vocabulary import COSTS, strategy_label
 
 MOST_POINTS = 1500  # strategies that the page embeds as points
@@ -40,6 +41,12 @@ def payload(answer: Answer) -> Payload:
             {"search": label, "sampler": own["sampler"].iloc[0], "trials": own["trials"].tolist(), "hypervolume": _list(own["hypervolume"])}
             for label, own in answer.progress.groupby("search", sort=False)
         ],
+        "medians": [
+            {"sampler": str(name), "trials": own["trials"].tolist(), "hypervolume": _list(own["hypervolume"])}
+            for name, own in median_progress(answer.progress).groupby("sampler", sort=False)
+        ]
+        if answer.samplers
+        else [],
         "causes": [{"column": c.column, "title": c.title, "logarithmic": c.logarithmic, "rho": _round(c.rho)} for c in answer.causes],
         "heat": _heat(answer),
         "importances": _importances(answer),

@@ -20,6 +20,8 @@ from analysis.tables import (
     front_table,
     main_strategies,
     shown_dominance,
+    shown_matches,
+    shown_samplers,
     shown_strategies,
     strategies_table,
     write_csv,
@@ -41,11 +43,12 @@ SHOWN_IN_TERMINAL = [
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, and the page."""
+    """What a report says in short: `text` for the terminal, the front's strategies cheapest first, the page, and all that it shows."""
 
     text: str
     front: tuple[str, ...]
     page: Path
+    answer: Answer
 
 
 def write_report(study: Path) -> ReportSummary:
@@ -60,7 +63,7 @@ def write_answer(study: Study, folder: Path) -> ReportSummary:
     _write_tables(found, folder)
     draw_all(found, folder / "figures")
     write_page(found, folder / "report.html")
-    return ReportSummary(_text(found), found.front, folder / "report.html")
+    return ReportSummary(_text(found), found.front, folder / "report.html", found)
 
 
 def _write_tables(found: Answer, folder: Path) -> None:
@@ -70,13 +73,23 @@ def _write_tables(found: Answer, folder: Path) -> None:
         "strategies": strategies_table(found),
         "front": front_table(found),
         "dominance": found.dominance,
+        **({"matching": found.match.table} if found.match else {}),
+        "hypervolume": found.progress,
     }
     for name, table in full.items():
         write_csv(table, folder / f"{name}.csv")
     (folder / "tables").mkdir(exist_ok=True)
-    for name, shown in (("front", shown_strategies(found, main_strategies(found))), ("dominance", shown_dominance(found))):
-        (folder / "tables" / f"{name}.md").write_text(as_markdown(shown), encoding="utf-8")
-        (folder / "tables" / f"{name}.tex").write_text(as_latex(shown), encoding="utf-8")
+    for name, shown in (
+        ("front", shown_strategies(found, main_strategies(found))),
+        ("dominance", shown_dominance(found)),
+        ("matching", shown_matches(found)),
+        ("samplers", shown_samplers(found)),
+    ):
+        for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(shown))):
+            if len(shown) or name in ("front", "dominance"):
+                (folder / "tables" / path).write_text(text, encoding="utf-8")
+            else:
+                (folder / "tables" / path).unlink(missing_ok=True)  # of an earlier report
 
 
 def _text(found: Answer) -> str:

@@ -71,6 +71,7 @@ def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
             "Time (s)": seconds(row["train_seconds"]),
             "P(front)": probability(float(answer.probability.get(name, np.nan))),
             "Seeds": str(row["n_seeds"]),
+            "Collapsed": count(row["collapsed"] * row["n_seeds"]),
             "Trials": row["trial_ids"],
         }
         for name, row in table.iterrows()
@@ -102,6 +103,42 @@ def shown_dominance(answer: Answer) -> pd.DataFrame:
         for row in answer.dominance[answer.dominance["on_front"].astype(bool)].to_dict("records")
     ]
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Thesis strategy"])
+
+
+def shown_matches(answer: Answer, most: int | None = None) -> pd.DataFrame:
+    """The candidates within the budget of `answer.match`, the one that selection prefers first; no rows where there is no target."""
+    table = answer.match.table if answer.match else pd.DataFrame(columns=["strategy"])
+    rows = [
+        {
+            "Strategy": strategy_label(row["strategy"]),
+            "What it is": row["description"],
+            "Of centered (%)": percent(row["cost_share"], 0),
+            "Test accuracy (points)": points(row["difference"]),
+            "95 % interval": point_span(row["low"], row["high"]),
+            "Within the margin": row["verdict"],
+            "Seeds": f"{row['pairs']} paired" if row["pairs"] else "unpaired",
+            "Trials": row["trial_ids"],
+        }
+        for row in table.head(most or len(table)).to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Strategy"])
+
+
+def shown_samplers(answer: Answer) -> pd.DataFrame:
+    """Samplers by what their searches reached, best first; no rows where there is one sampler."""
+    rows = [
+        {
+            "Sampler": sampler.name,
+            "Searches": str(sampler.searches),
+            "Strategies tried": count(sampler.trials),
+            "Hypervolume (median)": f"{sampler.hypervolume:.4f}",
+            "Least": f"{sampler.low:.4f}",
+            "Most": f"{sampler.high:.4f}",
+            "Added to the thesis (median)": f"{sampler.gain:.4f}",
+        }
+        for sampler in answer.samplers
+    ]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Sampler"])
 
 
 def as_markdown(table: pd.DataFrame) -> str:

@@ -75,10 +75,12 @@ class StrategyTrial(Trainable):
         cpus: float = 1.0,
         gpus: float = 0.0,
         patience: int = 0,
+        histograms: bool = False,
     ) -> None:
         """`protocol` has TrialConfig's fields; `trials` is the folder or URL of the trials' folders; `cpus` and `gpus` are its share.
 
-        A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end.
+        A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` adds those
+        of every layer's activations to each row, by seed.
         """
         self._protocol = protocol
         self._dataset = dataset
@@ -86,6 +88,7 @@ class StrategyTrial(Trainable):
         self._cpus = cpus
         self._gpus = gpus
         self._patience = patience
+        self._histograms = histograms
         self._device: str | None = None
         self.reset_config(config)
 
@@ -213,6 +216,7 @@ class StrategyTrial(Trainable):
             **row,
             "relaxation_steps": row["free_steps"] + row["nudged_steps"],
             **({"nudged_phases_to_the_end": cost} if given_up else {}),
+            **({"activations": self._activations()} if self._histograms else {}),
             DONE: done,
             TRAINING_ITERATION: row["epoch"],
             "time_total_s": self._seconds,
@@ -231,6 +235,12 @@ class StrategyTrial(Trainable):
             DONE: done,
             TRAINING_ITERATION: row["epoch"],
         }
+
+    def _activations(self) -> dict[str, Any]:
+        """The range of the activation, and counts [seeds, layers, bins] over equal parts of it."""
+        network = self._trainers[0].network
+        counts = [trainer.activations() for trainer in self._trainers]
+        return {"lowest": network.lowest, "highest": network.highest, "counts_by_seed": counts}
 
     def _given_up(self, row: dict[str, Any]) -> bool:
         """Whether a searched trial has been lost on every seed for so long that it is not trained further.

@@ -20,6 +20,7 @@ from hybridep.strategy import Strategy
 from hybridep.streams import stream
 
 EVALUATION_BATCH = 256
+HISTOGRAM_BINS = 32
 
 Row = dict[str, float | int | bool]
 
@@ -155,6 +156,19 @@ class Trainer:
         drive = self.network.input_drive(x)
         free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
         return (self.network.scores(free.state).argmax(dim=1) == labels).sum()
+
+    @torch.no_grad()
+    def activations(self) -> list[list[int]]:
+        """Histogram of each layer's units at the free equilibria of the first test images, [layers, HISTOGRAM_BINS].
+
+        Counts over equal parts of what the activation can reach, from `network.lowest` to `network.highest`; units lost to NaN are in none.
+        """
+        x, _ = self.test_images.batch(self.test_rows[:EVALUATION_BATCH])
+        drive = self.network.input_drive(x)
+        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
+        bounds = self.network.lowest, self.network.highest
+        layers = self.network.layer_states(free.state)
+        return [torch.histc(layer.float(), HISTOGRAM_BINS, *bounds).int().tolist() for layer in layers]
 
     def _at_chance(self, accuracy: float) -> bool:
         """Whether an accuracy is within two standard errors of always naming the commonest class, or the weights are lost."""

@@ -3,7 +3,7 @@
 Every parameter has the name of the field that it sets (a knot's: `knot_0`, `knot_1`, ...), so that a configuration is a point of a space.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,7 +92,7 @@ def knots(trial: "BaseTrial") -> Overrides:
 
 
 # Families that have more than a skew; add a line for a new one.
-FAMILY_PARAMETERS: Mapping[str, Callable[["BaseTrial"], Overrides]] = {
+FAMILY_PARAMETERS: dict[str, Callable[["BaseTrial"], Overrides]] = {
     "linear": direction,
     "step": direction,
     "exponential": direction,

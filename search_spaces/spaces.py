@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 # Add a line for a new space, or to give an old one another piece.
-SPACES: Final[Mapping[str, tuple[Piece, ...]]] = {
+SPACES: Final[dict[str, tuple[Piece, ...]]] = {
     "schedule": (schedule,),
     "schedule+nudge": (schedule, nudge),
     "schedule+nudge+relaxation": (schedule, nudge, relaxation),

@@ -42,6 +42,8 @@ class Args(StudyArgs):
     """Points of the grid along skew and along β."""
     patience: int = 3
     """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
+    histograms: bool = False
+    """Report histograms of every layer's activations each epoch, for TensorBoard."""
     confirm: int = 0
     """After the search, run the strategies near the front on this many seeds that the search has not seen."""
 
@@ -87,7 +89,7 @@ def plan(args: Args) -> Plan:
     searches = args.search not in ("thesis", "grid")
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
     fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + args.confirm))
-    return Plan(protocol, seeds, fixed, search, fresh, args.patience)
+    return Plan(protocol, seeds, fixed, search, fresh, args.patience, args.histograms)
 
 
 def _refuse(args: Args, search: str, *options: str) -> None:

@@ -3,24 +3,18 @@
 import base64
 import json
 import re
-import shutil
-import tempfile
 import time
 from urllib.parse import urlparse
 
 import pytest
 
 from analysis.report import write_report
+from tests.browser import CHROMIUM, headless, wait
 from tests.synthetic_study import write_study
 
 EPOCHS = 10
 LOCAL = ("file", "data", "blob", "about", "chrome", "devtools")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-quic", "--window-size=1280,900",
-)  # fmt: skip
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 # The place of a strategy's marker in the window, from the axes that plotly laid out.
@@ -45,23 +39,9 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """One headless Chromium for all tests; its profile is new and thrown away."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    driver_path = shutil.which("chromedriver")
-    assert driver_path, "Chromium is here but chromedriver is not (Debian: chromium-driver)"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(driver_path))
-        try:
-            yield driver
-        finally:
-            driver.quit()
+    """One headless Chromium for all tests."""
+    with headless() as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -72,15 +52,6 @@ def page(study, browser):
     browser.get(study[1].page.as_uri())
     wait(browser, "return document.documentElement.dataset.complete")
     return browser
-
-
-def wait(browser, script, *arguments, seconds=30):
-    """What a script returns as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (value := browser.execute_script(script, *arguments)):
-        assert time.monotonic() < end, f"waited in vain for: {script}"
-        time.sleep(0.05)
-    return value
 
 
 def mouse(browser, kind, place, **more):

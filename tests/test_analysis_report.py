@@ -18,9 +18,10 @@ from analysis.describe import describe
 from analysis.dominance import match
 from analysis.figures import front_figure
 from analysis.findings import findings
+from analysis.front import Reference
 from analysis.layout import accuracy_window, spread_labels
 from analysis.payload import MOST_CURVES, payload
-from analysis.progress import compare_samplers
+from analysis.progress import compare_samplers, search_progress
 from analysis.read import read_study
 from analysis.report import Arguments, write_report
 from analysis.report import main as report_main
@@ -282,6 +283,8 @@ def test_a_study_of_the_thesis_alone_is_reported(tmp_path):
 )
 def test_matching_centered_is_answered_by_the_whole_interval(tmp_path, level, deviation, expected):
     study = write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS)
+    for name in ("standard", "cosine", "stochastic"):  # the cheap ones of the thesis are no match
+        write_trial(study, collapse(records(f"a1b2c_{list(THESIS).index(name):05d}", name, "thesis", SEEDS, THESIS[name], EPOCHS)))
     centered = records("x", "centered", "thesis", SEEDS, THESIS["centered"], EPOCHS)[-1]["test_acc_by_seed"]
     lines = records("s1", "search-0001", "search", SEEDS, {"skew": 0.6}, EPOCHS)
     noise = (-deviation, 0.0, deviation)
@@ -292,9 +295,27 @@ def test_matching_centered_is_answered_by_the_whole_interval(tmp_path, level, de
     write_trial(study, lines)
     found = match(gather(read_study(study)))
     assert found is not None
-    assert (found.strategy, found.answer) == ("search-0001", expected)
-    assert found.difference == pytest.approx(level)
-    assert found.cost_share <= 0.755
+    best = found.table.iloc[0]
+    assert (best["strategy"], best["verdict"], found.answer) == ("search-0001", expected, expected)
+    assert best["difference"] == pytest.approx(level)
+    assert best["cost_share"] <= 0.755
+    said = {"yes": "Yes, on the search's own seeds", "no": "No, on", "open": "Not decided by these seeds, on"}[expected]
+    first = findings(answer(read_study(study)))[0]
+    assert first.startswith(f"Does any strategy come within 1 point of centered at 75 % of its nudged phases or fewer? {said}")
+
+
+def test_nothing_matches_only_where_every_cheap_strategy_is_shown_to_fall_short(tmp_path):
+    study = write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS)
+    centered = records("x", "centered", "thesis", SEEDS, THESIS["centered"], EPOCHS)[-1]["test_acc_by_seed"]
+    for number, (level, selecting) in enumerate(((-0.05, 0.999), (0.0, 0.5))):
+        lines = records(f"s{number}", f"search-000{number}", "search", SEEDS, {"skew": 0.9 - 0.1 * number}, EPOCHS)
+        lines[-1] |= {"test_acc_by_seed": [value + level for value in centered], "val_acc_by_seed": [selecting] * 3}
+        write_trial(study, lines)
+    found = match(gather(read_study(study)))
+    assert found is not None
+    assert found.table.iloc[0]["strategy"] == "search-0000"
+    assert dict(zip(found.table["strategy"], found.table["verdict"], strict=True))["search-0001"] == "yes"
+    assert found.answer == "open"
 
 
 def test_large_studies_are_thinned_on_the_page_and_say_so(tmp_path):
@@ -328,6 +349,22 @@ def test_studies_merged_compare_their_searches(tmp_path, capsys):
         report_main(Arguments(tuple(folders)))
     with pytest.raises(InvalidInput, match="is a study itself"):
         report_main(Arguments(tuple(folders), out=folders[0]))
+
+
+def test_strategies_that_were_given_up_or_diverged_count_as_tried(tmp_path):
+    study = write_study(tmp_path, epochs=EPOCHS, seeds=SEEDS, overrides={})
+    given_up = collapse(records("s1", "search-0001", "search", SEEDS, {"skew": 0.9}, 2))
+    given_up[-1]["done"] = True
+    diverged = records("s2", "search-0002", "search", SEEDS, {"skew": 0.8}, EPOCHS)
+    for name in ("val_acc", "test_acc"):
+        diverged[-1][f"{name}_by_seed"][0] = float("nan")
+    running = records("s3", "search-0003", "search", SEEDS, {"skew": 0.5}, 2)
+    for lines in (given_up, diverged, running):
+        write_trial(study, lines)
+    write_header(study, SEEDS, EPOCHS, 8, ended=None)
+    progress = search_progress(read_study(study), "val_acc", Reference(1e4, 0.1))
+    assert progress["trials"].tolist() == [0, 1, 2]
+    assert progress["hypervolume"].nunique() == 1
 
 
 @pytest.mark.parametrize("better", ["a", "b"])

@@ -179,7 +179,7 @@ def listening(processes: set[int]) -> set[str]:
     return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets}
 
 
-SEARCH = ["--search", "random", "--trials", "3", "--epochs", "3", *TINY]
+SEARCH = ["--search", "random", "--trials", "3", "--epochs", "3", "--histograms", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +249,17 @@ def test_tensorboard_reads_every_trial_and_seed(complete: tuple[Path, str]) -> N
         found = [(event.step, event.value) for event in events.Scalars("accuracy/test_acc")]
         expected = [row[column] if run == "cosine" else row[column][1] for row in rows]
         assert found == [(epoch, pytest.approx(value)) for epoch, value in enumerate(expected, start=1)]
+
+
+def test_tensorboard_gets_histograms_of_activations_and_an_image_of_the_front(complete: tuple[Path, str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    study, _ = complete
+    seed, front = (EventAccumulator(str(run)) for run in (study / "ray" / "cosine" / "seed-1", study / "front"))
+    seed.Reload()
+    front.Reload()
+    assert [event.step for event in seed.Tensors("activations/layer_2")] == [1, 2, 3]
+    assert front.Images("front")[-1].step == 8
 
 
 def test_a_study_whose_processes_are_killed_ends_with_the_same_rows(complete: tuple[Path, str], tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """Search spaces: what they may draw, what lies in them, and what they refuse."""
 
+import re
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import optuna
 import pytest
@@ -52,6 +56,41 @@ def test_a_drawn_strategy_is_found_again_at_its_parameters(name: str, seed: int)
     strategy, parameters = drawn(space, seed)
     if strategy["family"] != "piecewise":  # its knots are asked for one by one, under names that no field has
         assert space.point(DIGITS, strategy) == parameters
+
+
+# In a process of its own: a family stays in the registry.
+EXTENDED = """
+import sys
+from hybridep import schedules
+from search_spaces import pieces, spaces
+names = {**vars(schedules), **vars(pieces), **vars(spaces)}
+exec(sys.stdin.read(), names)
+
+import numpy, optuna
+from hybridep.presets import PROTOCOLS, STRATEGIES
+from search_spaces import Limits, Space
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+digits = PROTOCOLS["digits"]
+space = Space.named("estimators+nudge", Limits.around(digits, ("constant", "sawtooth")))
+study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+drawn = [space(study.ask()) for _ in range(60)]
+for strategy in drawn:
+    schedule = digits.replace(**strategy).schedule()
+    assert abs(numpy.mean(schedule.probabilities(1, 10_000, "update")) - strategy["skew"]) < 1e-3
+assert {strategy.get("cycles") for strategy in drawn if strategy["family"] == "sawtooth"} == set(range(2, 9))
+assert all({"beta", "cheap", "accurate"} <= set(strategy) for strategy in drawn)
+print("good")
+"""
+
+
+def test_a_family_and_a_space_are_added_as_the_readme_says() -> None:
+    root = Path(__file__).parent.parent
+    section = (root / "README.md").read_text(encoding="utf-8").split("## A family and a space of your own")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.S)
+    assert code is not None
+    assert len(code[1].strip().splitlines()) <= 12
+    done = subprocess.run([sys.executable, "-c", EXTENDED], input=code[1], cwd=root, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("good\n", "")
 
 
 def test_parameters_are_named_after_the_fields_that_they_set() -> None:

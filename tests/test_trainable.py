@@ -73,6 +73,22 @@ def test_tune_is_sent_the_objectives_and_little_else(begin: Begin) -> None:
     assert result["training_iteration"] == 1
 
 
+def test_histograms_of_activations_are_reported_on_request_and_change_nothing_else(begin: Begin, tmp_path: Path) -> None:
+    plain, asked = begin(), begin()
+    asked._histograms = True
+    row = json.loads(asked.step()["line"])
+    activations = row["activations"]
+    assert (activations["lowest"], activations["highest"]) == (-1.0, 1.0)
+    samples = 256
+    for layers in activations["counts_by_seed"]:
+        assert [sum(counts) for counts in layers] == [16 * samples, 10 * samples]
+    assert len(activations["counts_by_seed"]) == 2
+    assert len(json.dumps(activations)) < 1500
+    without = json.loads(plain.step()["line"])
+    assert "activations" not in without
+    assert without["test_acc_by_seed"] == row["test_acc_by_seed"]
+
+
 @pytest.mark.parametrize("stopped_after", [1, 2, 3])
 def test_a_trial_that_goes_on_elsewhere_gives_the_numbers_of_one_that_never_stopped(
     begin: Begin, tmp_path: Path, stopped_after: int

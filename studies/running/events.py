@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram.metadata import create_summary_metadata as histogram_metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS, DataType, Experiment, HParamInfo, MetricInfo, MetricName
 from tensorboard.plugins.hparams.metadata import (
     EXPERIMENT_TAG,
@@ -16,6 +18,7 @@ from tensorboard.plugins.hparams.metadata import (
 )
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
 # Columns by the group that TensorBoard shows them in.
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -24,75 +27,110 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule": ("p_std", "longest_cheap_run", "learning_rate"),
     "relaxation": ("free_residual", "saturation", "collapsed"),
 }
-OBJECTIVES: Final = ("accuracy/val_acc", "cost/nudged_phases")
+# Columns of the HParams tab. TensorBoard asks one run for them: each names all, also those that its own family does not have.
+HPARAMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("strategy", "origin", "family"), "string"),
+    "skew": "number",
+    "rising": "bool",
+    "cycles": "number",
+    **dict.fromkeys(("cheap", "accurate", "draw"), "string"),
+    "beta": "number",
+    "relaxation": "string",
+    **dict.fromkeys(("T1", "T2", "tolerance"), "number"),
+}
+KINDS: Final = {"string": DataType.DATA_TYPE_STRING, "number": DataType.DATA_TYPE_FLOAT64, "bool": DataType.DATA_TYPE_BOOL}
 
 
-class EventLog:
-    """The event files of one trial. They may be continued: epochs that are trained again replace those of the earlier file."""
+class EventFiles:
+    """The event files of one or more runs, opened when something is written to them."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._config = config
+    def __init__(self) -> None:
         self._writers: dict[Path, RecordWriter] = {}
 
-    def _write(self, run: Path, event: Event) -> None:
+    def write(self, run: Path, event: Event) -> None:
         if run not in self._writers:
             run.mkdir(exist_ok=True)
             file = open(run / f"events.out.tfevents.{time.time_ns()}", "ab")  # noqa: SIM115 (the writer closes it)
             self._writers[run] = RecordWriter(file)
-            self._write(run, Event(wall_time=event.wall_time, file_version="brain.Event:2"))
+            self.write(run, Event(wall_time=event.wall_time, file_version="brain.Event:2"))
+            # Epochs that are trained again replace those of an earlier file.
             restart = SessionLog(status=SessionLog.START)
-            self._write(run, Event(wall_time=event.wall_time, step=event.step, session_log=restart))
+            self.write(run, Event(wall_time=event.wall_time, step=event.step, session_log=restart))
         self._writers[run].write(event.SerializeToString())
         self._writers[run].flush()
 
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+class EventLog:
+    """The event files of one trial: `config` is its own, `protocol` what it leaves as it is."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._config = {**protocol, **config}
+        self._files = EventFiles()
+
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Add an epoch: a line of result.json."""
-        seeds = self._config["seeds"]
-        self._scalars(self._folder, row["epoch"], row)
-        for index, seed in enumerate(seeds):
+        self._add(self._folder, row["epoch"], _scalars(row))
+        for index, seed in enumerate(self._config["seeds"]):
             own = {column: row[f"{column}_by_seed"][index] if f"{column}_by_seed" in row else value for column, value in row.items()}
             own["relaxation_steps"] = own["free_steps"] + own["nudged_steps"]
-            self._scalars(self._folder / f"seed-{seed}", row["epoch"], own)
+            histograms = _histograms(row["activations"], index) if "activations" in row else []
+            self._add(self._folder / f"seed-{seed}", row["epoch"], _scalars(own) + histograms)
 
-    def _scalars(self, run: Path, epoch: int, row: Mapping[str, Any]) -> None:
-        values = [
-            Summary.Value(tag=f"{group}/{column}", simple_value=row[column])
-            for group, columns in GROUPS.items()
-            for column in columns
-            if row[column] == row[column]  # TensorBoard draws no NaN
-        ]
-        self._write(run, Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
+    def _add(self, run: Path, epoch: int, values: list[Summary.Value]) -> None:
+        self._files.write(run, Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
 
     def close(self, complete: bool) -> None:
         """Close the files; a complete trial gets its line in the HParams tab."""
         if complete:
             self._hparams()
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        self._files.close()
 
     def _hparams(self) -> None:
-        shown = {name: value for name, value in self._config.items() if isinstance(value, str | bool | int | float)}
         start = SessionStartInfo(group_name=str(self._config["trial"]))
-        infos = []
-        for name, value in shown.items():
-            if isinstance(value, str):
-                start.hparams[name].string_value = value
-                kind = DataType.DATA_TYPE_STRING
-            elif isinstance(value, bool):
-                start.hparams[name].bool_value = value
-                kind = DataType.DATA_TYPE_BOOL
-            else:
-                start.hparams[name].number_value = value
-                kind = DataType.DATA_TYPE_FLOAT64
-            infos.append(HParamInfo(name=name, type=kind))
-        metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in OBJECTIVES]
+        for name, kind in HPARAMS.items():
+            if self._config.get(name) is not None:
+                setattr(start.hparams[name], f"{kind}_value", self._config[name])
+        infos = [HParamInfo(name=name, type=KINDS[kind]) for name, kind in HPARAMS.items()]
+        selecting = "val_acc" if self._config.get("validation") else "test_acc"
+        metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in (f"accuracy/{selecting}", "cost/nudged_phases")]
         contents = {
             EXPERIMENT_TAG: HParamsPluginData(experiment=Experiment(hparam_infos=infos, metric_infos=metrics)),
             SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
             SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS)),
         }
-        for tag, content in contents.items():
-            value = Summary.Value(tag=tag, metadata=create_summary_metadata(content))
-            self._write(self._folder, Event(wall_time=time.time(), summary=Summary(value=[value])))
+        values = [Summary.Value(tag=tag, metadata=create_summary_metadata(content)) for tag, content in contents.items()]
+        self._files.write(self._folder, Event(wall_time=time.time(), summary=Summary(value=values)))
+
+
+def _scalars(row: Mapping[str, Any]) -> list[Summary.Value]:
+    return [
+        Summary.Value(tag=f"{group}/{column}", simple_value=row[column])
+        for group, columns in GROUPS.items()
+        for column in columns
+        if row[column] == row[column]  # TensorBoard draws no NaN
+    ]
+
+
+def _histograms(activations: Mapping[str, Any], seed: int) -> list[Summary.Value]:
+    """One seed's activations by layer, in TensorBoard's own form: left edge, right edge and count of each bin."""
+    values = []
+    for layer, counts in enumerate(activations["counts_by_seed"][seed], start=1):
+        edges = np.linspace(activations["lowest"], activations["highest"], len(counts) + 1)
+        tensor = make_tensor_proto(np.column_stack([edges[:-1], edges[1:], counts]), dtype=np.float64)
+        tag = f"activations/layer_{layer}"
+        values.append(Summary.Value(tag=tag, tensor=tensor, metadata=histogram_metadata(display_name=tag, description="")))
+    return values
+
+
+def write_image(run: Path, tag: str, step: int, png: bytes) -> None:
+    """Add an image to a run, in an event file of its own: it may come from another thread than everything else."""
+    files = EventFiles()
+    image = Summary.Image(encoded_image_string=png, width=int.from_bytes(png[16:20], "big"), height=int.from_bytes(png[20:24], "big"))
+    files.write(run, Event(wall_time=time.time(), step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)])))
+    files.close()

@@ -46,7 +46,8 @@ class SearchPlan:
 class Plan:
     """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended.
 
-    A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end.
+    A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` has workers
+    report those of activations.
     """
 
     protocol: TrialConfig
@@ -55,6 +56,7 @@ class Plan:
     search: SearchPlan | None = None
     fresh_seeds: tuple[int, ...] = ()
     patience: int = 0
+    histograms: bool = False
 
     @property
     def trials(self) -> int:

@@ -1,5 +1,6 @@
 """How far a study is: one line that is renewed on a terminal, a line now and then elsewhere."""
 
+import math
 import shutil
 import sys
 import time
@@ -22,6 +23,7 @@ class Progress:
         self._epochs = epochs
         self._trained = 0
         self._reached: dict[str, int] = {}
+        self.points: list[Point] = []
         self._front: list[Point] = []
         self._started = time.monotonic()
         self._shown = -PLAIN_SECONDS
@@ -30,7 +32,7 @@ class Progress:
     def found(self, point: Point) -> None:
         """A trial that ended in an earlier run of the study."""
         self.done += 1
-        self._front = front([*self._front, point])
+        self._add(point)
 
     def began(self, trial: str) -> None:
         self.running.add(trial)
@@ -48,8 +50,13 @@ class Progress:
         self.done += 1
         self.failed += point is None
         if point is not None:
-            self._front = front([*self._front, point])
+            self._add(point)
         self.show()
+
+    def _add(self, point: Point) -> None:
+        if math.isfinite(point.accuracy):
+            self.points.append(point)
+            self._front = front([*self._front, point])
 
     def show(self, now: bool = False) -> None:
         """Print where the study stands, unless it was printed a moment ago."""

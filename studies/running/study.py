@@ -117,10 +117,9 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         "versions": versions(),
         "git": git_state(),
         "machine": machine(),
-        "ended": None,
     }
     if args.resume is None:
-        return StudyFolder.create(path, {**description, "started": now()}, mirror), dataset
+        return StudyFolder.create(path, {**description, "started": now(), "ended": None}, mirror), dataset
     folder = StudyFolder.open(path, kind, mirror)
     try:
         if folder.description["dataset"] != description["dataset"]:
@@ -177,8 +176,11 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
     # Only now: Ray and Optuna take seconds to import.
     from running import tuning
 
-    go_on = f"Continue with: python {sys.argv[0]} --resume {folder.place}"
+    script = Path(sys.argv[0]).with_name(f"{folder.description['kind']}.py")  # a benchmark runs other scripts' studies
+    go_on = f"Continue with: python {script} --resume {folder.place}"
     try:
+        with tuning.stopping_on_storage_errors():
+            folder.write(ended=None)
         with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
             tuning.run_trials(folder, plan, dataset, resources, tuning.StudyLog(folder, progress, resources.time_budget))
         with tuning.stopping_on_storage_errors():

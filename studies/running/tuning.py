@@ -22,6 +22,7 @@ from hybridep.trainable import StrategyTrial
 from running.events import EventLog
 from running.folder import StudyFolder
 from running.front import Point
+from running.front_image import FrontImage
 from running.plan import Plan, PlannedTrial, confirmations
 from running.progress import Progress
 from running.resources import NodeCapacity, Resources, Share
@@ -88,6 +89,8 @@ class StudyLog(tune.Callback):
 
     def __init__(self, folder: StudyFolder, progress: Progress, time_budget: float | None = None) -> None:
         self.progress = progress
+        selecting = "Validation" if folder.description["protocol"].get("validation") else "Test"
+        self._front = FrontImage(folder.path / "front", progress, selecting)
         self._folder = folder
         self._deadline = math.inf if time_budget is None else time.monotonic() + time_budget
         self._events: dict[str, EventLog] = {}
@@ -100,6 +103,7 @@ class StudyLog(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.progress.show()
+        self._front.renew()
         if time.monotonic() > self._deadline:
             raise OutOfTime("the time budget is spent")
 
@@ -124,7 +128,7 @@ class StudyLog(tune.Callback):
             files.append(line)
             row = json.loads(line)
             if name not in self._events:
-                self._events[name] = EventLog(files.path, row["config"])
+                self._events[name] = EventLog(files.path, row["config"], self._folder.description["protocol"])
             self._events[name].epoch(row)
             self.progress.epoch(name, row["epoch"])
             if row["done"]:
@@ -174,6 +178,7 @@ class StudyLog(tune.Callback):
     def close(self) -> None:
         for name in list(self._events):
             self._close_events(name)
+        self._front.close()
 
 
 @contextmanager
@@ -216,6 +221,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
             cpus=share.cpus,
             gpus=share.gpus,
             patience=plan.patience,
+            histograms=plan.histograms,
         ),
         {"cpu": share.cpus, "gpu": share.gpus},
     )

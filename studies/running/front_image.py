@@ -1,0 +1,96 @@
+"""`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then beside the study's own work."""
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from running.events import write_image
+from running.front import Point, front
+from running.progress import Progress
+
+PERIOD_SECONDS: Final = 20.0
+# Drawing may take no more than this share of the driver's time, however many trials there are.
+LARGEST_SHARE: Final = 0.02
+# A collapsed strategy must not flatten the rest: what is further below the best stands at the lower edge.
+SHOWN_BELOW_BEST: Final = 0.15
+
+
+class FrontImage:
+    """Draws what `progress` knows into the event files in `folder`, in a thread of its own: Tune's loop does not wait for it."""
+
+    def __init__(self, folder: Path, progress: Progress, accuracy: str, period: float = PERIOD_SECONDS) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._accuracy = accuracy
+        self._period = period
+        self._thread: threading.Thread | None = None
+        self._next = time.monotonic() + period
+        self._drawn = 0
+
+    def renew(self) -> None:
+        """Begin a new image where trials have ended since the last one and that is long enough ago."""
+        busy = self._thread is not None and self._thread.is_alive()
+        if not busy and time.monotonic() >= self._next and len(self._progress.points) > self._drawn:
+            self._thread = threading.Thread(target=self._draw, args=(tuple(self._progress.points),), daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """The last image, with every trial that has ended."""
+        if self._thread is not None:
+            self._thread.join()
+        if len(self._progress.points) > self._drawn:
+            self._draw(tuple(self._progress.points))
+
+    def _draw(self, points: Sequence[Point]) -> None:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):  # a full disk is told by what writes results; the picture may miss
+            write_image(self._folder, "front", len(points), draw(points, self._accuracy))
+        self._drawn = len(points)
+        ended = time.monotonic()
+        self._next = max(began + self._period, ended + (ended - began) / LARGEST_SHARE)
+
+
+def draw(points: Sequence[Point], accuracy: str) -> bytes:
+    """The front as a PNG: the thesis's strategies by their own markers, the others grey. `accuracy` says whose accuracy it is."""
+    # Only now: a study starts without what its report needs.
+    from matplotlib.figure import Figure
+
+    from analysis.figures import FAINT, INK, MARKERS
+    from analysis.layout import THESIS_COLOURS
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=100)
+    axes = figure.subplots()
+    lowest = max(0.0, max(point.accuracy for point in points) - SHOWN_BELOW_BEST)
+    found = [point for point in points if point.strategy not in MARKERS]
+    for marker, own in (("o", [p for p in found if p.accuracy >= lowest]), ("v", [p for p in found if p.accuracy < lowest])):
+        axes.plot([p.nudged_phases for p in own], [100 * max(p.accuracy, lowest) for p in own], marker, color=FAINT, ms=4)
+    best = front(points)
+    end = max(point.nudged_phases for point in points)
+    axes.step(
+        [*(point.nudged_phases for point in best), end],
+        [100 * max(value, lowest) for value in [*(point.accuracy for point in best), best[-1].accuracy]],
+        where="post",
+        color=INK,
+        lw=1,
+    )
+    for name, marker in MARKERS.items():
+        own = [point for point in points if point.strategy == name]
+        if own:
+            heights = [100 * max(p.accuracy, lowest) for p in own]
+            axes.scatter(
+                [p.nudged_phases for p in own], heights, 64, facecolors="none", edgecolors=THESIS_COLOURS[name],
+                marker=marker, linewidths=1.6, zorder=3, label=name.replace("_", " "),
+            )  # fmt: skip
+    below = " (lower edge: that or less)" if any(point.accuracy < lowest for point in points) else ""
+    axes.set(xlabel="Nudged phases", ylabel=f"{accuracy} accuracy (%){below}", title=f"{len(points)} trials have ended", ymargin=0.06)
+    axes.grid(color="#e6e9ec")
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()

@@ -1,0 +1,131 @@
+"""Measure how fast samplers find the front: hypervolume over the trials of whole searches, each repeated on seeds of its own.
+
+Every search is an ordinary study of schedule_sweep.py in a folder of its own, of trials that are kept small: few epochs, few seeds. In a
+repetition all samplers train on the same seeds, and all start from the thesis's five strategies. Hypervolume is measured as in every
+report: by validation accuracy, from the corner of guessing at 1.05 times centered's nudged phases. Much of it is the thesis's already, for
+every sampler alike; hence what a search adds to that is compared too.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import schedule_sweep
+from running.arguments import StudyArgs, given
+from running.folder import StudyFolder, now
+from running.resources import Resources
+from running.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
+
+from hybridep.config import InvalidInput
+from hybridep.datasets import DatasetError
+
+SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
+EPOCHS: Final = 8
+# What a sampler that learns should reach, as a multiple of the hypervolume of `BASE`.
+TARGET: Final = 1.15
+BASE: Final = "random"
+
+
+@dataclass(frozen=True)
+class Args(StudyArgs):
+    samplers: tuple[str, ...] = (BASE, "tpe")
+    """Who searches: two or more of random, quasi-random, tpe, nsga2 and gp."""
+    repetitions: int = 3
+    """Searches of each sampler."""
+    trials: int = 60
+    """Strategies that each of them tries, beside the thesis's five; of 8 epochs unless --epochs says otherwise."""
+    seeds_each: int = 2
+    """Seeds of every strategy; each repetition has its own."""
+    space: str = "schedule+nudge"
+    """What is searched: schedule, schedule+nudge, schedule+nudge+relaxation or estimators."""
+    protocol: str | None = None
+    """Where network and training come from; the dataset's own if not given."""
+
+
+def searches(args: Args) -> dict[str, schedule_sweep.Args]:
+    """The sweeps to run by the names of their folders, a repetition at a time; InvalidInput in one line where arguments make no sense."""
+    if len(args.samplers) < 2 or len(set(args.samplers)) < len(args.samplers) or not set(args.samplers) <= set(SAMPLERS):
+        raise InvalidInput(f"--samplers {' '.join(args.samplers)}: must be two or more different ones of {', '.join(SAMPLERS)}")
+    for option in ("repetitions", "seeds_each"):
+        if getattr(args, option) < 1:
+            raise InvalidInput(f"--{option.replace('_', '-')} {getattr(args, option)}: must be at least 1")
+    options = args.options if "epochs" in given(args.options) else replace(cast(Any, args.options), epochs=EPOCHS)
+    shared = {name: getattr(args, name) for name in ("data_dir", "resources", "dataset", "protocol", "trials", "space")}
+    return {
+        f"{sampler}-{repetition + 1}": schedule_sweep.Args(
+            **shared,
+            options=options,
+            search=sampler,
+            seeds=tuple(range(repetition * args.seeds_each, (repetition + 1) * args.seeds_each)),
+        )
+        for repetition in range(args.repetitions)
+        for sampler in args.samplers
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run or continue the benchmark; the process's exit code."""
+    try:
+        args = read_arguments("search_benchmark", Args, argv)
+        sweeps = searches(args)
+        plans = {name: schedule_sweep.plan(sweep) for name, sweep in sweeps.items()}
+        args.resources.prepare()
+        folder, _ = prepare("search_benchmark", args, next(iter(plans.values())))
+    except (InvalidInput, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID
+    try:
+        code = _run_all(folder, sweeps, args.resources)
+        if code == COMPLETE:
+            folder.write(ended=now())
+            print(compare([folder.path / name for name in sweeps], folder.path), flush=True)
+        return code
+    finally:
+        folder.close()
+
+
+def _run_all(folder: StudyFolder, sweeps: dict[str, schedule_sweep.Args], resources: Resources) -> int:
+    """Train what is left of every sweep; COMPLETE, or the exit code of the first that stops."""
+    began = time.monotonic()
+    for name, sweep in sweeps.items():
+        path = folder.path / name
+        if resources.time_budget is not None:
+            left = resources.time_budget - (time.monotonic() - began)
+            if left <= 0:
+                print(f"The time budget is spent. Continue with: python {sys.argv[0]} --resume {folder.path}", flush=True)
+                return UNFINISHED
+            sweep = replace(sweep, resources=replace(resources, time_budget=left))
+        sweep = replace(sweep, resume=path) if (path / "study.json").exists() else replace(sweep, out=path)
+        plan = schedule_sweep.plan(sweep)
+        try:
+            own, dataset = prepare("schedule_sweep", sweep, plan)
+        except (InvalidInput, DatasetError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return INVALID
+        try:
+            code = run(own, plan, dataset, sweep.resources, write_report=lambda _: None)
+        finally:
+            own.close()
+        # A strategy that failed counts as tried: what the samplers are compared by is there all the same.
+        if code not in (COMPLETE, STOPPED) or own.description["ended"] is None:
+            print(f"Then go on with: python {sys.argv[0]} --resume {folder.path}", flush=True)
+            return code
+    return COMPLETE
+
+
+def compare(folders: Sequence[Path], out: Path) -> str:
+    """Write the report on all searches together; returns what it says of the samplers."""
+    from analysis.findings import sampler_verdicts
+    from analysis.merge import read_studies
+    from analysis.report import write_answer
+
+    summary = write_answer(read_studies(folders), out)
+    found = summary.answer
+    return "\n".join([*sampler_verdicts(found.samplers, BASE, TARGET, found.hypervolumes.get("perfect")), str(summary.page)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
