@@ -21,6 +21,7 @@ from running.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
+from hybridep.storage import is_url
 
 SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
 EPOCHS: Final = 8
@@ -70,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run or continue the benchmark; the process's exit code."""
     try:
         args = read_arguments("search_benchmark", Args, argv)
+        for option in ("out", "resume"):
+            place = getattr(args, option)
+            if place and is_url(place):
+                raise InvalidInput(f"--{option} {place}: must be a folder; this study cannot be kept at a URL")
         sweeps = searches(args)
         plans = {name: schedule_sweep.plan(sweep) for name, sweep in sweeps.items()}
         args.resources.prepare()
@@ -98,7 +103,7 @@ def _run_all(folder: StudyFolder, sweeps: dict[str, schedule_sweep.Args], resour
                 print(f"The time budget is spent. Continue with: python {sys.argv[0]} --resume {folder.path}", flush=True)
                 return UNFINISHED
             sweep = replace(sweep, resources=replace(resources, time_budget=left))
-        sweep = replace(sweep, resume=path) if (path / "study.json").exists() else replace(sweep, out=path)
+        sweep = replace(sweep, resume=str(path)) if (path / "study.json").exists() else replace(sweep, out=str(path))
         plan = schedule_sweep.plan(sweep)
         try:
             own, dataset = prepare("schedule_sweep", sweep, plan)
