@@ -166,8 +166,9 @@ return arguments[0].every((word) => text.includes(word)) ? text : null;
 def test_tensorboard_shows_every_run_and_both_objectives_of_every_trial(tensorboard: str) -> None:
     with headless() as browser:
         browser.get(f"{tensorboard}#timeseries")
-        wait(browser, TEXT, ["ray/standard", "ray/centered", "ray/search-0001", "seed-1", "accuracy/val_acc"], seconds=120)
+        wait(browser, TEXT, ["ray/standard", "ray/centered", "ray/search-0001", "seed-1", "/val_acc"], seconds=120)
         browser.get("about:blank")  # another fragment alone would not load the page anew
         browser.get(f"{tensorboard}#hparams")
-        text = wait(browser, TEXT, ["accuracy/val_acc", "cost/nudged_phases", "skew", "linear"], seconds=120)
-        assert "0.4" in text
+        # Of the parameters, TensorBoard shows the first five in its table and offers the rest.
+        text = wait(browser, TEXT, ["accuracy/val_acc", "cost/nudged_phases", "skew", "search-0001"], seconds=120)
+        assert "0.30000" in text

@@ -287,7 +287,7 @@ class Part:
         self.drive = drive
         self.state = state
         self.previous = list(state)
-        self.choices = [None] * len(state) if choices is None else choices
+        self.choices: list[Tensor | None] = [None] * len(state) if choices is None else choices
         self.stale = choices is None
         self.target = target
         self.beta = beta
