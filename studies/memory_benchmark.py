@@ -1,11 +1,11 @@
 """How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of official sizes."""
 
 import multiprocessing
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -80,7 +80,9 @@ def _train(values: dict[str, Any], connection: Connection) -> None:
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Of this program: getrusage counts what the process was before, a copy of its parent.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def measure(config: TrialConfig) -> tuple[int, int, int]:

@@ -79,6 +79,9 @@ def test_a_trial_that_no_single_node_can_hold_is_refused(resources: Resources, n
 def test_slices_of_this_machine_are_offered_by_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, SLICED)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for variable in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(variable, "")  # so that what is set here ends with the test
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     slices = tuple(part.uuid for part in SLICED.slices.values())
     assert Resources().devices() == slices
     assert Resources().show_devices() == 2
