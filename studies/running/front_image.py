@@ -28,7 +28,7 @@ class FrontImage:
         self._accuracy = accuracy
         self._period = period
         self._thread: threading.Thread | None = None
-        self._next = time.monotonic() + period
+        self._next = time.monotonic()  # the first trial that ends gets one: what drawing takes of memory is taken early
         self._drawn = 0
 
     def renew(self) -> None:
