@@ -104,7 +104,7 @@ class Adaptive:
         return self._until(self.tolerance, limit, dynamics, sweep)
 
     def _until(self, tolerance: float, limit: int, dynamics: Dynamics, update: Callable[[int], None]) -> Equilibrium:
-        """Update, told the how manieth time it is, until the last sample has moved by less than `tolerance`, at most `limit` times."""
+        """Update, told the number of each time, until the last sample has moved by less than `tolerance`, at most `limit` times."""
         start = dynamics.state[0]
         n = len(start)
         grain = max(1, n // 16)

@@ -18,7 +18,7 @@ from torch.nn.grad import conv2d_weight
 from hybridep.kernels import flat, take, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 
-# Of the widest layer, before pooling: with the layer below, the pooling choices and the way down that fills a cache of 2 MiB.
+# Of the widest layer of a part, before pooling. Steps were fastest with 32 to 48 samples of `fashion-conv` in a part, 0.8 to 1.2 MB.
 CACHED_BYTES: Final = 2**20
 SMALLEST_PART: Final = 32
 
