@@ -15,7 +15,8 @@ from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 TITLES = {"autograd": "autograd on Φ", "fixed": "FixedSteps", "adaptive": "Adaptive"}
 COLOURS = {"autograd": ORANGE, "fixed": BLUE, "adaptive": GREEN}
 MARKERS = {"autograd": "s", "fixed": "D", "adaptive": "o"}
-CASE = ["protocol", "threads", "updates", "estimator"]
+PLACE = ["protocol", "updates", "threads"]
+CASE = [*PLACE, "estimator"]
 
 
 def with_speed(results: pd.DataFrame) -> pd.DataFrame:
@@ -36,6 +37,7 @@ def as_text(results: pd.DataFrame) -> str:
     shown = pd.DataFrame(
         {
             "protocol": table["protocol"],
+            "threads": table["threads"],
             "updates": table["updates"],
             "estimator": table["estimator"],
             "implementation": [
@@ -47,7 +49,7 @@ def as_text(results: pd.DataFrame) -> str:
             "free steps": steps["free"],
             "nudged steps": steps["nudged"],
             "gradient error": table["gradient_error"].map("{:.2g}".format),
-            "to own limit": table["own_gradient_error"].map("{:.2g}".format),
+            "to own limit": table["own_gradient_error"].map(lambda error: "" if np.isnan(error) else f"{error:.2g}"),
             "GFLOP/s": table["gflops"].map("{:.1f}".format),
             "of best": (table["gflops"] / table["best_gflops"]).map("{:.0%}".format),
             "in products": table["products_share"].map(lambda share: "" if np.isnan(share) else f"{share:.0%}"),
@@ -71,9 +73,9 @@ def draw_relaxation_speed(results: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def speed_figure(results: pd.DataFrame) -> Figure:
-    """Time, gradient error and arithmetic rate of each implementation with the centered estimator, by protocol and age of weights."""
+    """Time, gradient error and arithmetic rate with the centered estimator, by protocol, age of weights, threads and implementation."""
     table = with_speed(results[results["estimator"] == "centered"])
-    places = list(table[["protocol", "updates"]].drop_duplicates().itertuples(index=False, name=None))
+    places = list(table[PLACE].drop_duplicates().itertuples(index=False, name=None))
     figure = Figure(figsize=(6.8, 1.2 + 0.45 * len(places)), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     titles = {"milliseconds": "Time per update (ms)", "gradient_error": "Relative gradient error", "gflops": "Relaxation (GFLOP/s)"}
@@ -81,16 +83,17 @@ def speed_figure(results: pd.DataFrame) -> Figure:
         _dots(axes, table, places, column)
         axes.set(xlabel=title, xscale="log")
         axes.margins(x=0.18)
-    panels[0].set_yticks(range(len(places)), [f"{protocol}\n{_age(updates)}" for protocol, updates in places])
+    several = table["threads"].nunique() > 1
+    labels = [f"{protocol}\n{_age(updates)}{f', {_count(threads)}' if several else ''}" for protocol, updates, threads in places]
+    panels[0].set_yticks(range(len(places)), labels)
     panels[0].set_ylim(len(places) - 0.5, -0.5)
-    handles, labels = panels[2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
 def _dots(axes: Axes, table: pd.DataFrame, places: list[tuple[Any, ...]], column: str) -> None:
     for place, name in enumerate(TITLES):
-        rows = table[table["implementation"] == name].set_index(["protocol", "updates"])
+        rows = table[table["implementation"] == name].set_index(PLACE)
         if rows.empty:
             continue
         rows = rows.loc[places]
@@ -100,14 +103,15 @@ def _dots(axes: Axes, table: pd.DataFrame, places: list[tuple[Any, ...]], column
             for y, value, speed in zip(at, rows[column], rows["speed"], strict=True):
                 axes.annotate(f"{speed:.3g}×", (value, y), (5, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
     if column == "gflops":
-        best = table.groupby(["protocol", "updates"], sort=False)["best_gflops"].first().loc[places]
+        best = table.groupby(PLACE, sort=False)["best_gflops"].first().loc[places]
         at = np.arange(len(places), dtype=float)
         axes.vlines(best, at - 0.4, at + 0.4, color=INK, linewidth=1.2, label="best kernels alone")
 
 
 def tolerances_figure(results: pd.DataFrame) -> Figure:
     """Gradient error of Adaptive against its tolerance, beside that of FixedSteps, with the centered estimator."""
-    table = results[results["estimator"] == "centered"]
+    # Errors do not depend on the number of threads.
+    table = results[(results["estimator"] == "centered") & (results["threads"] == results["threads"].min())]
     protocols = list(table["protocol"].unique())
     figure = Figure(figsize=(1.2 + 2.6 * len(protocols), 3.0), layout="constrained")
     panels = figure.subplots(1, len(protocols), squeeze=False)[0]
@@ -123,6 +127,10 @@ def tolerances_figure(results: pd.DataFrame) -> Figure:
     panels[-1].plot([], [], ":", color=MUTED, label="FixedSteps")
     panels[-1].legend()
     return figure
+
+
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def _age(updates: int) -> str:

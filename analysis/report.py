@@ -127,8 +127,8 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Arguments, prog="python -m analysis.report"))
     except InvalidInput as mistake:
-        print(mistake, file=sys.stderr)
+        print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
     except OSError as problem:
-        print(f"{problem.filename or 'report'}: {problem.strerror}", file=sys.stderr)
+        print(f"error: {problem.filename or '--out'}: {problem.strerror}", file=sys.stderr)
         sys.exit(2)

@@ -3,11 +3,13 @@
 All protocols run on Fashion-MNIST, padded to 3×32×32 for cifar10: its labels are real, networks learn, and one dataset is enough.
 """
 
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final, cast
@@ -30,7 +32,7 @@ from hybridep.estimators import ESTIMATORS
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, TOLERANCES
-from hybridep.relaxation import Adaptive, FixedSteps
+from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.streams import stream
 from hybridep.trainer import learning_rate
 
@@ -49,10 +51,12 @@ class Args:
     """After how many updates of training to measure. Adaptive trains, with the centered estimator."""
     tolerances: tuple[float, ...] = ()
     """Measure Adaptive at each of these tolerances, beside FixedSteps; if not given, at the protocol's own, beside autograd as well."""
+    own_limit: bool = True
+    """Also measure Adaptive's error against the rest that its own iteration comes to; the references then take twice as long."""
     repetitions: int = 5
     """Minibatches to time each row on, the same ones for all rows."""
-    threads: int = 1
-    """CPU threads."""
+    threads: tuple[int, ...] = (1,)
+    """CPU threads to measure with, each number at the same weights and on the same minibatches. The largest trains."""
     data_dir: Path | None = None
     """Folder with Fashion-MNIST: torchvision's layout or the official files."""
     out: Path | None = None
@@ -64,8 +68,9 @@ def check(args: Args) -> None:
     for name in args.protocol:
         if name not in BENCHMARKS:
             raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(BENCHMARKS)}")
-    if not args.protocol or not args.updates:
-        raise InvalidInput(f"--{'updates' if args.protocol else 'protocol'}: must name at least one")
+    for option in ("protocol", "updates", "threads"):
+        if not getattr(args, option):
+            raise InvalidInput(f"--{option}: must name at least one")
     if min(args.updates) < 0:
         raise InvalidInput(f"--updates {min(args.updates)}: must be 0 or more")
     for tolerance in args.tolerances:
@@ -74,8 +79,9 @@ def check(args: Args) -> None:
     if args.repetitions < 1:
         raise InvalidInput(f"--repetitions {args.repetitions}: must be at least 1")
     available = len(os.sched_getaffinity(0))
-    if not 1 <= args.threads <= available:
-        raise InvalidInput(f"--threads {args.threads}: must be 1 to {available}, the CPUs that this process may use")
+    for threads in args.threads:
+        if not 1 <= threads <= available:
+            raise InvalidInput(f"--threads {threads}: must be 1 to {available}, the CPUs that this process may use")
     if args.out is not None:
         check_vacant(args.out)
 
@@ -88,8 +94,11 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
     cases: dict[Case, Implementation] = {} if args.tolerances else {Case("autograd"): AutogradEP(config)}
     cases[Case("fixed")] = ClosedForm(config, FixedSteps(config.T1, config.T2))
     cases |= {Case("adaptive", tolerance): ClosedForm(config, Adaptive(tolerance, config.T1, config.T2)) for tolerance in tolerances}
-    rates = measure(operations(config, config.batch_size))
-    shared = {"protocol": name, "threads": args.threads}
+    rates = {}
+    for threads in args.threads:
+        use_threads(threads)
+        rates[threads] = measure(operations(config, config.batch_size))
+    use_threads(max(args.threads))
     rows = []
     batches = minibatches(config, dataset)
     learner = ClosedForm(config, Adaptive(TOLERANCES[name], config.T1, config.T2))
@@ -100,9 +109,10 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
         trained = updates
         _say(f"{name}: measuring after {updates} updates")
         measured = [next(batches) for _ in range(args.repetitions)]
-        for row in compare(config, cases, learner.network.parameters, measured):
-            rows.append({**shared, "updates": updates, **row, "best_gflops": best_gflops(rates), "load": os.getloadavg()[0]})
-    return rows, [{**shared, **_rate_row(rate)} for rate in rates]
+        for row in compare(config, cases, args, learner.network.parameters, measured):
+            best = best_gflops(rates[row["threads"]])
+            rows.append({"protocol": name, "updates": updates, **row, "best_gflops": best, "load": os.getloadavg()[0]})
+    return rows, [{"protocol": name, "threads": threads, **_rate_row(rate)} for threads, found in rates.items() for rate in found]
 
 
 def _samples(config: TrialConfig, dataset: Dataset) -> int:
@@ -148,7 +158,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """One timed update and its relative gradient errors: against the thesis's dynamics at rest, and against this relaxation's own limit."""
+    """One timed update and its relative gradient errors: against the thesis's dynamics at rest, and its relaxation's own limit (or NaN)."""
 
     outcome: Outcome
     seconds: float
@@ -158,34 +168,41 @@ class Run:
 
 
 def compare(
-    config: TrialConfig, cases: dict[Case, Implementation], parameters: list[Tensor], batches: list[tuple[Tensor, Tensor]]
+    config: TrialConfig,
+    cases: dict[Case, Implementation],
+    args: Args,
+    parameters: list[Tensor],
+    batches: list[tuple[Tensor, Tensor]],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each estimator and case, all at the same weights and on the same minibatches, taking turns."""
-    limits = {case: limit(implementation.relaxation) for case, implementation in cases.items() if isinstance(implementation, ClosedForm)}
+    """A row for each number of threads, estimator and case, all at the same weights and on the same minibatches, taking turns."""
+    limits = {case: _own_limit(implementation) for case, implementation in cases.items()}
+    if not args.own_limit:
+        limits = {case: rest for case, rest in limits.items() if rest == SYNCHRONOUS}
     at_rest = {
         relaxation: full_convergence(config, parameters, relaxation, batches, MEASURED) for relaxation in {SYNCHRONOUS, *limits.values()}
     }
-    runs: dict[tuple[str, Case], list[Run]] = {(estimator, case): [] for estimator in MEASURED for case in cases}
+    runs: dict[tuple[int, str, Case], list[Run]] = {key: [] for key in product(args.threads, MEASURED, cases)}
     for implementation in cases.values():
         implementation.load(parameters)
         implementation.update(*batches[0], ESTIMATORS[MEASURED[0]])
     for number, (x, target) in enumerate(batches):
         # In another order every time, so that what disturbs the machine does not always meet the same row.
         for at in stream(number, "order").permutation(len(runs)):
-            estimator, case = list(runs)[at]
+            threads, estimator, case = list(runs)[at]
+            use_threads(threads)
             started, cpu_started = time.perf_counter(), time.process_time()
             outcome = cases[case].update(x, target, ESTIMATORS[estimator])
             seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-            errors = [
-                relative_error(outcome.gradient, at_rest[rest][number].gradients[estimator])
-                for rest in (SYNCHRONOUS, limits.get(case, SYNCHRONOUS))
-            ]
-            runs[estimator, case].append(Run(outcome, seconds, cpu_seconds, *errors))
-    for (estimator, case), found in runs.items():
+            error = relative_error(outcome.gradient, at_rest[SYNCHRONOUS][number].gradients[estimator])
+            own = relative_error(outcome.gradient, at_rest[limits[case]][number].gradients[estimator]) if case in limits else math.nan
+            runs[threads, estimator, case].append(Run(outcome, seconds, cpu_seconds, error, own))
+    for (threads, estimator, case), found in runs.items():
+        use_threads(threads)
         implementation = cases[case]
         unconverged = [reference.unconverged[estimator] for reference in at_rest[SYNCHRONOUS]]
         share = _products_share(implementation, batches[0][0]) if isinstance(implementation, ClosedForm) else np.nan
         yield {
+            "threads": threads,
             "estimator": estimator,
             "implementation": case.implementation,
             "tolerance": case.tolerance,
@@ -193,6 +210,11 @@ def compare(
             "products_share": share,
             "reference_unconverged": float(np.mean(unconverged)),
         }
+    use_threads(max(args.threads))
+
+
+def _own_limit(implementation: Implementation) -> Relaxation:
+    return limit(implementation.relaxation) if isinstance(implementation, ClosedForm) else SYNCHRONOUS
 
 
 def _summary(runs: list[Run], flops: float) -> dict[str, Any]:
@@ -244,7 +266,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: --out {args.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
         return 2
-    use_threads(args.threads)
     description = {
         "kind": KIND,
         "arguments": as_json(cast(Any, args)),

@@ -390,7 +390,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "absent: no such study folder\n"
+    assert done.stderr == "error: absent: no such study folder\n"
 
 
 @pytest.mark.parametrize(("studies", "told"), [((), "at least one study"), ((Path("."),), "is not a study")])

@@ -1,6 +1,7 @@
 """The relaxation benchmark at sizes that take seconds: what it compares agrees, and what it writes is whole. Times are never asserted."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,22 +125,26 @@ def run(official_files: Callable[..., object], tmp_path: Path, *options: str) ->
 
 @pytest.mark.usefixtures("small")
 def test_a_run_has_a_row_for_each_implementation_side_by_side(official_files: Callable[..., object], tmp_path: Path) -> None:
-    options = "--protocol fashion-mnist fashion-conv cifar10 --updates 0 2 --repetitions 2"
+    threads = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
+    options = f"--protocol fashion-mnist fashion-conv cifar10 --updates 0 2 --repetitions 2 --threads {' '.join(map(str, threads))}"
     out = run(official_files, tmp_path, *options.split())
     table = pd.read_csv(out / "results.csv")
-    cases = table.groupby(["protocol", "updates", "estimator"])["implementation"].apply(list)
-    assert len(cases) == 3 * 2 * 2
+    cases = table.groupby(["protocol", "threads", "updates", "estimator"])["implementation"].apply(list)
+    assert len(cases) == 3 * len(threads) * 2 * 2
     assert all(found == ["autograd", "fixed", "adaptive"] for found in cases)
     assert (table[["milliseconds", "gflops", "best_gflops"]] > 0).all(axis=None)
     fixed = table[table["implementation"] != "adaptive"]
     conv = fixed["protocol"] == "fashion-conv"
     assert (fixed.loc[conv, "free_steps_mean"] == 11).all()
     assert (fixed.loc[~conv, "free_steps_p99"] == 9).all()
-    by_name = fixed.pivot(index=["protocol", "updates", "estimator"], columns="implementation", values="gradient_error")
+    by_name = fixed.pivot(index=["protocol", "threads", "updates", "estimator"], columns="implementation", values="gradient_error")
     np.testing.assert_allclose(by_name["autograd"], by_name["fixed"], rtol=0.05, atol=1e-3)
     speed = with_speed(table)
     assert (speed.loc[speed["implementation"] == "autograd", "speed"] == 1).all()
+    steps = table.pivot(index=["protocol", "updates", "estimator", "implementation"], columns="threads", values="free_steps_mean")
+    np.testing.assert_allclose(steps[threads[0]], steps[threads[-1]], rtol=0.02)
     products = pd.read_csv(out / "products.csv")
+    assert set(products["threads"]) == set(threads)
     assert set(products["protocol"]) == {"fashion-mnist", "fashion-conv", "cifar10"}
     assert json.loads((out / "benchmark.json").read_text())["arguments"]["updates"] == [0, 2]
     assert (out / "speed.png").stat().st_size > 5000
@@ -151,12 +156,14 @@ def test_tolerances_are_measured_beside_fixed_steps(official_files: Callable[...
     out = run(
         official_files,
         tmp_path,
-        *["--protocol", "fashion-mnist", "--updates", "1", "--repetitions", "1", "--tolerances", "0.01", "0.000001"],
+        *["--protocol", "fashion-mnist", "--updates", "1", "--repetitions", "1", "--no-own-limit", "--tolerances", "0.01", "0.000001"],
     )
     table = pd.read_csv(out / "results.csv")
     centered = table[table["estimator"] == "centered"]
     assert centered["implementation"].tolist() == ["fixed", "adaptive", "adaptive"]
     assert centered["tolerance"].tolist()[1:] == [0.01, 1e-6]
+    assert centered["own_gradient_error"].isna().tolist() == [False, True, True]
+    assert "nan" not in as_text(table)
     assert (out / "tolerances.pdf").exists()
     (axes,) = tolerances_figure(table).axes
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1e-6, 0.01])
@@ -173,6 +180,7 @@ def test_tolerances_are_measured_beside_fixed_steps(official_files: Callable[...
         (["--tolerances", "nan"], "--tolerances nan"),
         (["--repetitions", "0"], "--repetitions 0"),
         (["--threads", "0"], "--threads 0"),
+        (["--threads"], "--threads"),
         (["--threads", "100000"], "--threads 100000"),
         (["--updates", "many"], "many"),
         (["--data-dir", "/nowhere"], "/nowhere"),
