@@ -45,7 +45,8 @@ class Args(StudyArgs):
     histograms: bool = False
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
     confirm: int = 0
-    """After the search, run the strategies near the front on this many seeds that the search has not seen."""
+    """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
+    many seeds that the search has not seen."""
 
 
 def plan(args: Args) -> Plan:
