@@ -121,7 +121,7 @@ class Trainer:
             "train_loss": loss / n,
             "free_residual": residual / n,
             "saturation": saturation / n,
-            "collapsed": self._at_chance(test if math.isnan(validation) else validation),
+            "collapsed": self._at_chance(validation, test),
             "learning_rate": rates[0],
             "epoch_seconds": time.perf_counter() - started,
         }
@@ -170,9 +170,13 @@ class Trainer:
         layers = self.network.layer_states(free.state)
         return [torch.histc(layer.float(), HISTOGRAM_BINS, *bounds).int().tolist() for layer in layers]
 
-    def _at_chance(self, accuracy: float) -> bool:
-        """Whether an accuracy is within two standard errors of always naming the commonest class, or the weights are lost."""
-        labels = self.test_images.labels[self.test_rows]
+    def _at_chance(self, validation: float, test: float) -> bool:
+        """Whether the accuracy on held-out images (test images if none are held out) is within two standard errors of always naming their
+        commonest class, or the weights are lost."""
+        images, rows, accuracy = self.images, self.validation_rows, validation
+        if math.isnan(validation):
+            images, rows, accuracy = self.test_images, self.test_rows, test
+        labels = images.labels[rows]
         chance = float(labels.bincount().max()) / len(labels)
         return self.diverged or accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 

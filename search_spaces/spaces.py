@@ -45,6 +45,9 @@ class Space:
         overrides: Overrides = {}
         for piece in self.pieces:
             overrides |= piece(trial, self.limits)
+        for name in overrides:
+            if name not in TrialConfig.model_fields:
+                raise InvalidInput(f"space: a piece returns {name}, which is no field of TrialConfig")
         return overrides
 
     def point(self, protocol: TrialConfig, strategy: Mapping[str, Any]) -> dict[str, Any] | None:

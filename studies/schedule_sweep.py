@@ -78,6 +78,7 @@ def plan(args: Args) -> Plan:
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise InvalidInput(f"--seeds {' '.join(map(str, seeds))}: must be different numbers from 0")
     protocol = chosen_protocol(args)
+    _refuse_overruled(args)
     limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)
     space = Space.named(args.space, limits)
     if args.beta_range is not None and not space.has_beta:
@@ -98,6 +99,20 @@ def _refuse(args: Args, search: str, *options: str) -> None:
     for option in options:
         if getattr(args, option) != getattr(Args(), option):
             raise InvalidInput(f"--{option.replace('_', '-')}: means nothing to --search {search}")
+
+
+def _refuse_overruled(args: Args) -> None:
+    """InvalidInput for an option that all strategies would overrule: the thesis's by what they are, the others by what is searched."""
+    overruled = {
+        "draw": args.search != "grid",
+        "per": args.search == "thesis",
+        "cheap": args.search == "thesis" or args.space == "estimators",
+        "accurate": args.search == "thesis" or args.space == "estimators",
+    }
+    for option, value in given(args.options).items():
+        if overruled.get(option):
+            by = "--search thesis" if args.search == "thesis" else f"--space {args.space}, which searches it"
+            raise InvalidInput(f"--{option} {value}: means nothing to {by}")
 
 
 def chosen_protocol(args: Args) -> TrialConfig:

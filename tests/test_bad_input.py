@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.sweeps import STUDIES, begun_in, refused, running_study, sweep  # isort: split
+from tests.sweeps import STUDIES, begun_in, refused, running_study, schedule_sweep, sweep  # isort: split
 
 from running.folder import StudyFolder
 
@@ -88,6 +88,9 @@ def begun(tmp_path: Path) -> Path:
         ("--trials 0", "--trials 0: must be at least 1"),
         ("--trials many", "--trials"),
         ("--confirm -1", "--confirm -1: must be 0 or more"),
+        ("--draw spread", "--draw spread: means nothing to --space schedule, which searches it"),
+        ("--search thesis --per update", "--per update: means nothing to --search thesis"),
+        ("--space estimators --cheap negative", "--cheap negative: means nothing to --space estimators, which searches it"),
         ("--grid 0 5 --search grid", "--grid 0 5: must"),
         ("--search grid --families piecewise", "knots"),
         ("--seeds 1 1", "--seeds 1 1: must be different"),
@@ -237,6 +240,14 @@ def test_a_study_json_that_is_none_is_told(capsys: pytest.CaptureFixture[str], b
 )
 def test_a_study_is_continued_as_it_was_begun(capsys: pytest.CaptureFixture[str], begun: Path, argv: str, complaint: str) -> None:
     assert complaint in refused(capsys, "--resume", str(begun), *argv.split())
+
+
+def test_confirmation_may_be_added_to_a_study_but_not_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    begun_in(tmp_path / "without", "--search", "random")
+    argv = ["--resume", str(tmp_path / "without"), "--confirm", "5"]
+    assert running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv).confirm == 5
+    begun_in(tmp_path / "with", "--search", "random", "--confirm", "3")
+    assert "--confirm 5: must be 3, as the study was begun" in refused(capsys, "--resume", str(tmp_path / "with"), "--confirm", "5")
 
 
 JUNK: tuple[Any, ...] = (None, -1, 1e400, "", "x\ny", [], {}, [None], {"a": {}}, True)

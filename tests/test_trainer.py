@@ -294,11 +294,20 @@ def test_collapsed_is_an_accuracy_within_two_standard_errors_of_the_commonest_cl
     trainer = Trainer(small(test_samples=None), digits)
     chance = float(np.bincount(digits.test_labels).max()) / 360
     bound = chance + 2 * math.sqrt(chance * (1 - chance) / 360)
-    assert trainer._at_chance(0.1) is True
-    assert trainer._at_chance(bound - 1e-9) is True
-    assert trainer._at_chance(bound + 1e-9) is False
+    assert trainer._at_chance(math.nan, 0.1) is True
+    assert trainer._at_chance(math.nan, bound - 1e-9) is True
+    assert trainer._at_chance(math.nan, bound + 1e-9) is False
     trainer.network.parameters[0][0, 0] = math.nan
-    assert trainer._at_chance(1.0) is True
+    assert trainer._at_chance(math.nan, 1.0) is True
+
+
+def test_collapse_is_judged_on_the_held_out_images_where_there_are_any(digits):
+    trainer = Trainer(small(test_samples=None, validation=40), digits)
+    held_out = trainer.images.labels[trainer.validation_rows]
+    chance = float(held_out.bincount().max()) / 40
+    bound = chance + 2 * math.sqrt(chance * (1 - chance) / 40)
+    assert trainer._at_chance(bound - 1e-9, 1.0) is True
+    assert trainer._at_chance(bound + 1e-9, 0.0) is False
 
 
 # What strategies of one seed share

@@ -205,7 +205,7 @@ class OptunaTrials(OptunaSearch):
         if name in self._fixed:
             return self._fixed[name]
         self._searched.add(name)
-        # What Optuna was asked for under other names (knots) stays with Optuna.
+        # The knots' levels stay with Optuna: the strategy has them as `knots`.
         overrides = {field: value for field, value in suggested.items() if field in TrialConfig.model_fields}
         return PlannedTrial(name, name, "search", self._plan.seeds, overrides)
 
