@@ -1,6 +1,7 @@
 """Alignment of estimators with BPTT over training, summarised over seeds, told as a table and drawn (thesis Figure 4)."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -47,7 +48,7 @@ def report(summary: pd.DataFrame, shortened: str = "") -> str:
         lines += ["epoch  " + "  ".join(f"{strategy_label(name):>15}" for name in estimators)]
         for epoch, group in own.groupby("epoch"):
             cells = group.set_index("estimator").loc[estimators]
-            lines += [f"{epoch:5}  " + "  ".join(f"{row.cosine:7.4f} ± {row.cosine_std:.3f}" for row in cells.itertuples())]
+            lines += [f"{epoch:5}  " + "  ".join(f"{_spread(row):>15}" for row in cells.itertuples())]
     steps, change = whole["most_bptt_steps"], whole["most_bptt_change"].max()
     lines += [
         "",
@@ -62,6 +63,10 @@ def report(summary: pd.DataFrame, shortened: str = "") -> str:
     if (left := whole["most_free_unconverged"].max()) > 0:
         lines += [f"At a checkpoint up to {left:.1%} of the samples had no free equilibrium at rest; BPTT is less certain there."]
     return "\n".join(lines)
+
+
+def _spread(row: Any) -> str:
+    return f"{row.cosine:.4f} ± {row.cosine_std:.3f}" if row.seeds > 1 else f"{row.cosine:.4f}"
 
 
 def draw(summary: pd.DataFrame, folder: Path, caption: str) -> None:

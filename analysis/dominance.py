@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import difference_interval, holm
+from analysis.statistics import holm
 from analysis.strategies import Strategies
 from analysis.vocabulary import COSTS
 
@@ -26,18 +26,18 @@ def dominance(strategies: Strategies, front: Sequence[str]) -> pd.DataFrame:
     """A row for each found strategy that dominates a thesis strategy on means: no more nudged phases, no less accuracy, one of them better.
 
     That is decided on the accuracy that selects (validation, where there is one); `difference` and its limits are of test accuracy, which
-    had no part in it. `p_holm` is corrected over the rows `on_front`: those are the claims, the others are dominated themselves.
+    had no part in it. `p_holm` is corrected over the rows `on_front`: those are the claims, the others are dominated themselves and have
+    none.
     `<cost>_saved` are fractions of the thesis strategy's cost. Claims come first, then the larger selection difference.
     """
     candidates = strategies.candidates
     found = candidates[candidates["origin"] == "search"]
-    finished = strategies.table[strategies.table["nudged_phases"].notna()]
-    parts = [_rows(strategies, target, found) for target in finished[finished["origin"] == "thesis"].index]
+    parts = [_rows(strategies, target, found) for target in strategies.rivals]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(DOMINANCE_COLUMNS))
     table["on_front"] = table["strategy"].isin(list(front))
     table["p_holm"] = holm(table["p"].where(table["on_front"]).to_numpy(dtype=float))
     table["verdict"] = [verdict(*row) for row in table[["difference", "low", "high", "p_holm"]].to_numpy(dtype=float)]
-    table["thesis"] = pd.Categorical(table["thesis"], finished.index)
+    table["thesis"] = pd.Categorical(table["thesis"], strategies.rivals)
     table = table.sort_values(
         ["thesis", "on_front", "selection_difference"], ascending=[True, False, False], kind="stable", ignore_index=True
     )
@@ -48,7 +48,7 @@ def _rows(strategies: Strategies, target: str, found: pd.DataFrame) -> pd.DataFr
     theirs, metric = strategies.table.loc[target], strategies.select_by
     cheaper, better = found["nudged_phases"] - theirs["nudged_phases"], found[metric] - theirs[metric]
     ours = found[(cheaper <= 0) & (better >= 0) & ((cheaper < 0) | (better > 0))]
-    interval, pairs = difference_interval(strategies.values("test_acc", ours.index), strategies.values("test_acc", [target]))
+    interval, pairs = strategies.difference(ours.index, target)
     saved = {f"{cost}_saved": 1 - ours[cost] / theirs[cost] for cost in COSTS}
     rows = ours.assign(
         **{"thesis": target, "strategy": ours.index, "selection_difference": better[ours.index], "thesis_trial_ids": theirs["trial_ids"]},
@@ -64,6 +64,8 @@ def verdict(difference: float, low: float, high: float, p_holm: float) -> str:
         return "no test accuracy"
     if np.isnan(low):
         return "one seed, no interval"
+    if low > 0 and np.isnan(p_holm):
+        return "more accurate, not corrected"
     if low > 0:
         return "more accurate, not after correction" if p_holm >= ALPHA else "more accurate"
     return "less accurate" if high < 0 else "no difference shown"
@@ -96,7 +98,7 @@ def match(strategies: Strategies, target: str = "centered", budget: float = BUDG
     candidates = strategies.candidates.drop(index=target)
     share = candidates["nudged_phases"] / strategies.number(target, "nudged_phases")
     within = candidates[share.round(2) <= budget].sort_values(strategies.select_by, ascending=False, kind="stable")
-    interval, pairs = difference_interval(strategies.values("test_acc", within.index), strategies.values("test_acc", [target]))
+    interval, pairs = strategies.difference(within.index, target)
     verdicts = np.select([interval.low > -margin, interval.high < -margin], ["yes", "no"], "open")
     table = within.assign(
         strategy=within.index,

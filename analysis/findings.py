@@ -47,7 +47,7 @@ def _dominance_sentences(answer: Answer) -> list[str]:
     table = answer.strategies.table
     if not (table["origin"] == "search").any():
         return []
-    thesis = table.index[(table["origin"] == "thesis") & table["nudged_phases"].notna()]
+    thesis = answer.strategies.rivals
     rows = {name: answer.dominance[answer.dominance["thesis"] == name] for name in thesis}
     # To dominate what collapsed says least.
     collapsed = {name: answer.strategies.number(name, "collapsed") > 0 for name in thesis}
@@ -61,7 +61,7 @@ def _dominance_sentences(answer: Answer) -> list[str]:
         )
         said.append(f"{'Also dominated' if said else 'Dominated'} on means: {numbers}.")
     safe = [strategy_label(name) for name in thesis if not len(rows[name])]
-    return said + ([f"No found strategy dominates {joined(safe[:-1]) + ' or ' if safe[1:] else ''}{safe[-1]}."] if safe else [])
+    return said + ([f"No found strategy dominates {joined(safe, 'or')}."] if safe else [])
 
 
 def _confident(rows: pd.DataFrame) -> str:
@@ -99,7 +99,7 @@ def _match_sentences(answer: Answer) -> list[str]:
     said = {"yes": "Yes", "no": "No", "open": "Not decided by these seeds"}[found.answer]
     seeds = "seeds that the search never saw" if answer.strategies.confirmed else "the search's own seeds"
     interval = f"95 % interval {point_span(best['low'], best['high'])}" if not np.isnan(best["low"]) else "one seed, no interval"
-    rest = {"yes": "", "no": f" So does none of the {count(others)} others." if others > 1 else "", "open": ""}[found.answer]
+    rest = {"yes": "", "no": f" None of the {count(others)} others comes within it either." if others > 1 else "", "open": ""}[found.answer]
     return [
         f"{question} {said}, on {seeds}: {strategy_label(best['strategy'])} ({best['description']}), which selection prefers among "
         f"{count(others + 1)} that cheap, differs by {points(best['difference'])} points of test accuracy ({interval}) at "

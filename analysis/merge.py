@@ -23,7 +23,8 @@ def read_studies(folders: Sequence[Path]) -> Study:
 
 
 def merge(studies: Sequence[Study]) -> Study:
-    """One study with a `study` column. A strategy name that means different things in two studies gets its study's name added."""
+    """One study with a `study` column, which trial ids begin with. A strategy name that means different things in two studies gets its
+    study's name added."""
     for other in studies[1:]:
         _require_same_protocol(studies[0], other)
     names = _distinct([study.name for study in studies])
@@ -34,7 +35,8 @@ def merge(studies: Sequence[Study]) -> Study:
     for study, name in zip(studies, names, strict=True):
         renamed = {strategy: f"{strategy} ({name})" for strategy in ambiguous}
         for parts, table in ((trials, study.trials), (curves, study.curves)):
-            parts.append(table.assign(strategy=table["strategy"].replace(renamed), study=name))
+            ids = f"{name}/" + table["trial_id"]  # trials are called search-0001 and so on in every study
+            parts.append(table.assign(strategy=table["strategy"].replace(renamed), study=name, trial_id=ids))
         notes += [f"{name}: {note}" for note in study.notes]
     rows = pd.concat(trials, ignore_index=True)
     repeated = int(rows.duplicated(["strategy", "origin", "seed"]).sum())
@@ -46,7 +48,7 @@ def merge(studies: Sequence[Study]) -> Study:
         trials=rows.loc[report_order(rows)].reset_index(drop=True),
         curves=pd.concat(curves, ignore_index=True),
         notes=tuple(notes),
-        excluded=frozenset(trial for study in studies for trial in study.excluded),
+        excluded=frozenset(f"{name}/{trial}" for study, name in zip(studies, names, strict=True) for trial in study.excluded),
     )
 
 

@@ -119,6 +119,8 @@ def main(arguments: Arguments) -> None:
         raise InvalidInput(f"--out must name a folder for the report on {len(arguments.studies)} studies together")
     if len(arguments.studies) > 1 and (folder / "study.json").exists():
         raise InvalidInput(f"--out {folder}: is a study itself, its tables would be overwritten")
+    if any(header.get("kind") == "thesis_tables" for header in study.headers):
+        raise InvalidInput(f"studies: {study.names[0]} is one of thesis_tables; python -m analysis.thesis_report makes its tables")
     summary = write_answer(study, folder)
     print(f"{summary.text}\n{summary.page}")
 

@@ -22,24 +22,30 @@ class Interval(NamedTuple):
     p: np.ndarray
 
 
-def mean_interval(values: np.ndarray) -> Interval:
-    """Student's t interval of each row's mean; values [strategies, seeds], NaN where a strategy has no such seed."""
+def mean_interval(values: np.ndarray, least: float = 0.0) -> Interval:
+    """Student's t interval of each row's mean; values [strategies, seeds], NaN where a strategy has no such seed.
+
+    The deviation over seeds counts as `least` where it is smaller.
+    """
     count = np.isfinite(values).sum(axis=-1)
     mean, variance = _moments(values)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval(mean, np.sqrt(variance / count), count - 1.0)
+        return _interval(mean, np.sqrt(np.maximum(variance, least**2) / count), count - 1.0)
 
 
-def difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[Interval, np.ndarray]:
+def difference_interval(ours: np.ndarray, theirs: np.ndarray, step: float = 0.0) -> tuple[Interval, np.ndarray]:
     """Interval of mean(ours) − mean(theirs), and over how many seeds it is paired; arrays [pairs, seeds], NaN for missing seeds.
+
+    `step` is the least by which values can differ. Differences of a few seeds are often equal when they are coarse, which does not make
+    them certain: their deviation counts as at least that of two rounding errors, step / √6.
 
     Paired over the seeds that both have, where there are at least two; the difference is then over these seeds alone. Otherwise, from
     seeds that differ, Welch's interval, and 0 stands for the number of pairs.
     """
     ours, theirs = np.broadcast_arrays(np.atleast_2d(ours), np.atleast_2d(theirs))
     shared = np.isfinite(ours - theirs).sum(axis=-1)
-    paired = mean_interval(ours - theirs)
-    welch = _welch_interval(ours, theirs)
+    paired = mean_interval(ours - theirs, least=step / np.sqrt(6))
+    welch = _welch_interval(ours, theirs, least=step / np.sqrt(12))
     enough = shared >= 2
     chosen = Interval(*(np.where(enough, one, other) for one, other in zip(paired, welch, strict=True)))
     return chosen, np.where(enough, shared, 0)
@@ -89,11 +95,11 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, variance
 
 
-def _welch_interval(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+def _welch_interval(ours: np.ndarray, theirs: np.ndarray, least: float) -> Interval:
     counts = [np.isfinite(values).sum(axis=-1) for values in (ours, theirs)]
     moments = [_moments(values) for values in (ours, theirs)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        parts = [variance / count for (_, variance), count in zip(moments, counts, strict=True)]
+        parts = [np.maximum(variance, least**2) / count for (_, variance), count in zip(moments, counts, strict=True)]
         total = parts[0] + parts[1]
         freedom = total**2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
         freedom = np.where(total == 0, counts[0] + counts[1] - 2.0, freedom)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from analysis.describe import describe
 from analysis.read import Study, planned_epochs
-from analysis.statistics import mean_interval
-from analysis.vocabulary import COSTS, SEARCHED_FIELDS, THESIS
+from analysis.statistics import Interval, difference_interval, mean_interval
+from analysis.vocabulary import COSTS, SEARCHED_FIELDS, THESIS, strategy_label
+from analysis.words import joined
 
 MEASURES = (
     *("train_acc", "val_acc", "test_acc", *COSTS, "updates", "cheap_updates", "longest_cheap_run"),
@@ -24,8 +25,9 @@ class Strategies:
     """What was trained to the end or collapsed on the way, one row a strategy.
 
     `table` is indexed by strategy: origin, description, trial_ids, n_seeds, means and `_std` (ddof 1) of MEASURES, the limits of the 95 %
-    interval of test_acc, `cheap_share` of updates, `candidate` (may stand on a front) and the searched configuration fields. `by_seed`
-    holds the same measures as arrays [strategies, seeds], with NaN where a strategy has no such seed; `seeds` names their columns.
+    interval of test_acc, `cheap_share` of updates, `confirmed` (on fresh seeds), `candidate` (may stand on a front) and the searched
+    configuration fields. `by_seed` holds the same measures as arrays [strategies, seeds], with NaN where a strategy has no such seed;
+    `seeds` names their columns.
     """
 
     table: pd.DataFrame
@@ -43,6 +45,24 @@ class Strategies:
     def values(self, measure: str, strategies: Sequence[str] | pd.Index) -> np.ndarray:
         """Values of the named strategies over seeds, [strategies, seeds]."""
         return self.by_seed[measure][self.table.index.get_indexer(pd.Index(strategies))]
+
+    def difference(self, strategies: Sequence[str] | pd.Index, target: str) -> tuple[Interval, np.ndarray]:
+        """How much more test accuracy the strategies have than `target`, with limits, and over how many seeds that is paired."""
+        return difference_interval(self.values("test_acc", strategies), self.values("test_acc", [target]), self.step)
+
+    @property
+    def step(self) -> float:
+        """The smallest difference between any two test accuracies: one image, where there are many; 0 where all are equal."""
+        accuracies = self.by_seed["test_acc"]
+        steps = np.diff(np.unique(accuracies[np.isfinite(accuracies)]))
+        return float(steps[steps > 1e-9].min(initial=np.inf)) if (steps > 1e-9).any() else 0.0
+
+    @property
+    def rivals(self) -> pd.Index:
+        """The thesis's strategies that found ones are compared with: trained to the end, on fresh seeds where any strategy was."""
+        table = self.table
+        fresh = table["confirmed"] if self.confirmed else True
+        return table.index[(table["origin"] == "thesis") & table["nudged_phases"].notna() & fresh]
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -64,7 +84,9 @@ def gather(study: Study) -> Strategies:
     notes = [*_unfinished_notes(rows, finished), *_count_as_guessing(by_seed, chance)]
     table = _means(_describe(used, study.protocol), by_seed)
     candidate = (table["collapsed"].fillna(0) < 1) & (table["test_acc"] > chance) & ~table.index.isin(_partly_trained(rows, done))
-    table["candidate"] = candidate & (table.index.isin(confirmed) | (len(confirmed) == 0))
+    table["confirmed"] = table.index.isin(confirmed)
+    table["candidate"] = candidate & (table["confirmed"] | (len(confirmed) == 0))
+    notes += _unconfirmed_notes(table)
     validated = len(table) and table.loc[table["candidate"], "val_acc"].notna().all()
     return Strategies(table, seeds, by_seed, "val_acc" if validated else "test_acc", len(confirmed) > 0, chance, tuple(notes))
 
@@ -132,6 +154,15 @@ def _partly_trained(rows: pd.DataFrame, done: pd.DataFrame) -> set[str]:
     kept = set(zip(done["strategy"], done["seed"], strict=True))
     failed = rows[rows["status"] == "failed"]
     return {name for name, seed in zip(failed["strategy"], failed["seed"], strict=True) if (name, seed) not in kept}
+
+
+def _unconfirmed_notes(table: pd.DataFrame) -> list[str]:
+    left = table.index[(table["origin"] == "thesis") & ~table["confirmed"]]
+    if not table["confirmed"].any() or left.empty:
+        return []
+    names, one = joined(strategy_label(name) for name in left), len(left) == 1
+    has, them = ("has", "it") if one else ("have", "them")
+    return [f"{names} {has} not been confirmed on fresh seeds: nothing is compared with {them}."]
 
 
 def _unfinished_notes(rows: pd.DataFrame, finished: pd.Series) -> list[str]:

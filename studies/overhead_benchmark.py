@@ -24,7 +24,7 @@ from running.arguments import StudyArgs, given, parse, refuse
 from running.folder import StudyFolder, write_json
 from running.plan import Plan, PlannedTrial, SearchPlan
 from running.progress import Progress
-from running.study import INVALID, prepare
+from running.study import INVALID, STOPPED, prepare
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import DATASETS, DatasetError
@@ -148,11 +148,15 @@ def main() -> int:
 
     timeline.mark("Ray and Tune imported")
     session = tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes)
-    with patch("running.tuning.OptunaTrials", TimedTrials), session:
-        timeline.mark("Ray started")
-        slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
-        tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))
-        timeline.mark("Tune ended")
+    try:
+        with patch("running.tuning.OptunaTrials", TimedTrials), session:
+            timeline.mark("Ray started")
+            slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
+            tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))
+            timeline.mark("Tune ended")
+    except (InvalidInput, tuning.StudyStopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID if isinstance(error, InvalidInput) else STOPPED
     timeline.mark("Ray stopped")
     table = measured(folder, timeline, args.trials, slots)
     with open(folder.path / "overhead.csv", "w", newline="", encoding="utf-8") as file:

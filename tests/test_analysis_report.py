@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -318,6 +319,19 @@ def test_nothing_matches_only_where_every_cheap_strategy_is_shown_to_fall_short(
     assert found.answer == "open"
 
 
+def test_nothing_is_compared_with_a_thesis_strategy_that_is_not_confirmed_yet(tmp_path):
+    study = write_study(tmp_path, trials=8, epochs=EPOCHS, seeds=SEEDS, confirm=(100, 101, 102))
+    assert set(gather(read_study(study)).rivals) == set(THESIS)
+    for folder in (study / "ray").iterdir():
+        if json.loads((folder / "result.json").read_text().splitlines()[-1])["config"]["strategy"] == "centered" and "c3d4e" in folder.name:
+            shutil.rmtree(folder)
+    found = answer(read_study(study))
+    assert set(found.strategies.rivals) == set(THESIS) - {"centered"}
+    assert "centered" not in set(found.dominance["thesis"])
+    assert found.match is None
+    assert "centered has not been confirmed on fresh seeds: nothing is compared with it." in found.notes
+
+
 def test_large_studies_are_thinned_on_the_page_and_say_so(tmp_path):
     overrides = {f"search-{number:04d}": {"skew": round(number / 400, 4)} for number in range(300)}
     found = answer(read_study(write_study(tmp_path, epochs=2, seeds=(0, 1), overrides=overrides)))
@@ -344,7 +358,10 @@ def test_studies_merged_compare_their_searches(tmp_path, capsys):
         ("tpe", "tpe (tpe-1)", 5),
         ("tpe", "tpe (tpe-2)", 6),
     ]
-    assert {row["study"] for row in read(tmp_path / "merged" / "trials.csv")} == {"ran-1", "tpe-1", "tpe-2"}
+    trials = read(tmp_path / "merged" / "trials.csv")
+    assert {row["study"] for row in trials} == {"ran-1", "tpe-1", "tpe-2"}
+    assert all(row["trial_id"].startswith(f"{row['study']}/") for row in trials)
+    assert len({row["trial_id"] for row in trials}) == sum(len(list((folder / "ray").iterdir())) for folder in folders)
     with pytest.raises(InvalidInput, match="--out must name a folder"):
         report_main(Arguments(tuple(folders)))
     with pytest.raises(InvalidInput, match="is a study itself"):

@@ -76,6 +76,18 @@ def test_strategies_without_common_seeds_are_compared_by_welch():
     assert interval.p[0] == pytest.approx(expected.pvalue)
 
 
+def test_equal_differences_of_coarse_values_are_not_certain():
+    image = 1 / 360
+    ours, theirs = np.array([[0.90, 0.92]]) + image, np.array([[0.90, 0.92]])
+    certain, _ = difference_interval(ours, theirs)
+    assert certain.low[0] > 0
+    interval, _ = difference_interval(ours, theirs, step=image)
+    assert interval.mean[0] == pytest.approx(image)
+    assert interval.low[0] < 0 < interval.p[0]
+    spread = np.array([[0.80, 0.92]])
+    assert difference_interval(spread, theirs, step=image)[0].low == difference_interval(spread, theirs)[0].low
+
+
 def test_one_seed_gives_a_mean_but_no_interval():
     interval = mean_interval(np.array([[0.9, np.nan]]))
     assert interval.mean[0] == 0.9
