@@ -242,12 +242,11 @@ def test_a_study_is_continued_as_it_was_begun(capsys: pytest.CaptureFixture[str]
     assert complaint in refused(capsys, "--resume", str(begun), *argv.split())
 
 
-def test_confirmation_may_be_added_to_a_study_but_not_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    begun_in(tmp_path / "without", "--search", "random")
-    argv = ["--resume", str(tmp_path / "without"), "--confirm", "5"]
-    assert running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv).confirm == 5
-    begun_in(tmp_path / "with", "--search", "random", "--confirm", "3")
-    assert "--confirm 5: must be 3, as the study was begun" in refused(capsys, "--resume", str(tmp_path / "with"), "--confirm", "5")
+def test_fresh_seeds_may_be_added_to_a_study_but_not_taken_away(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    study = begun_in(tmp_path / "study", "--search", "random", "--confirm", "3")
+    argv = ["--resume", str(study), "--confirm"]
+    assert running_study.read_arguments("schedule_sweep", schedule_sweep.Args, [*argv, "5"]).confirm == 5
+    assert "--confirm 2: must be at least 3, as the study was begun" in refused(capsys, *argv, "2")
 
 
 JUNK: tuple[Any, ...] = (None, -1, 1e400, "", "x\ny", [], {}, [None], {"a": {}}, True)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,6 +219,17 @@ def test_confirmation_follows_when_everything_else_has_ended(folder: StudyFolder
         assert tune.overrides(name) == tune.overrides(name.removeprefix("confirm-"))
         tune.end(name)
     assert tune.take() == "FINISHED"
+
+    more = replace(plan, fresh_seeds=(2, 3, 4, 5, 6))
+    tune = Tune(folder, more.search, confirm=lambda: confirmations(folder, more))
+    added = [tune.take() for _ in range(6)]
+    assert sorted(added) == sorted(f"{name}-5" for name in confirmed)
+    tune.end(added[0])
+    assert [tune.given[name]["seeds"] for name in added] == [[5, 6]] * 6
+    assert {(trial.name, trial.seeds) for trial in confirmations(folder, more)} == {
+        *((name, (2, 3, 4)) for name in confirmed),
+        *((f"{name}-5", (5, 6)) for name in confirmed),
+    }
 
 
 def test_a_journal_that_a_crash_cut_is_mended(folder: StudyFolder) -> None:

@@ -74,20 +74,25 @@ def complete(folder: StudyFolder, plan: Plan) -> bool:
 
 
 def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
-    """The thesis's strategies and those near the front, each to run on seeds that the search has not seen."""
+    """The thesis's strategies and those near the front, each to run on seeds that the search has not seen.
+
+    Where a strategy has run on some of them before, the others make up a trial of their own: more fresh seeds may be asked for later.
+    """
     if not plan.fresh_seeds:
         return []
-    rows = {files.path.name: row for files in folder.begun() if (row := files.last()) and row.get("done")}
-    points = {name: Point.of(row) for name, row in rows.items() if row["config"]["origin"] != "confirm"}
-    chosen = {point.strategy for point in front(points.values(), slack=CONFIRM_WITHIN)}
-    return [
-        PlannedTrial(
-            f"confirm-{name}",
-            row["config"]["strategy"],
-            "confirm",
-            plan.fresh_seeds,
-            {field: value for field, value in row["config"].items() if field not in LABELS},
-        )
-        for name, row in rows.items()
-        if row["config"]["origin"] == "thesis" or (row["config"]["origin"] == "search" and row["config"]["strategy"] in chosen)
-    ]
+    rows = {files.path.name: row for files in folder.begun() if (row := files.last())}
+    begun = {name: row for name, row in rows.items() if row["config"]["origin"] == "confirm"}
+    ended = {name: row for name, row in rows.items() if row.get("done") and name not in begun}
+    chosen = {point.strategy for point in front(map(Point.of, ended.values()), slack=CONFIRM_WITHIN)}
+    planned = []
+    for name, row in ended.items():
+        config = row["config"]
+        if config["origin"] == "search" and config["strategy"] not in chosen:
+            continue
+        strategy = {field: value for field, value in config.items() if field not in LABELS}
+        own = {other: tuple(run["config"]["seeds"]) for other, run in begun.items() if run["config"]["strategy"] == config["strategy"]}
+        left = tuple(seed for seed in plan.fresh_seeds if not any(seed in seeds for seeds in own.values()))
+        if left:
+            own[f"confirm-{name}-{left[0]}" if own else f"confirm-{name}"] = left
+        planned += [PlannedTrial(trial, config["strategy"], "confirm", seeds, strategy) for trial, seeds in own.items()]
+    return planned

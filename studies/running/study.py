@@ -17,7 +17,7 @@ from running.plan import Plan, complete
 from running.progress import Progress
 from running.resources import Resources
 
-# What may change when a study is continued; `trials` may only grow, and `confirm` be given where it was not.
+# What may change when a study is continued; `trials` and `confirm` may only grow.
 CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
 COMPLETE, STOPPED, INVALID, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -86,10 +86,8 @@ def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
             name = next(f"--{part.name.replace('_', '-')}" for part in fields(new) if getattr(new, part.name) != getattr(old, part.name))
         if new != old and option.name not in CHANGEABLE:
             raise InvalidInput(f"{name}: cannot be changed when a study is continued")
-        if option.name == "trials" and new < old:
+        if option.name in ("trials", "confirm") and new < old:
             raise InvalidInput(f"{name} {new}: must be at least {old}, as the study was begun")
-        if option.name == "confirm" and old not in (0, new):
-            raise InvalidInput(f"{name} {new}: must be {old}, as the study was begun")
 
 
 def located(place: str, option: str) -> tuple[Path, Mirror | None]:
