@@ -19,9 +19,14 @@ _blas_limits: list[threadpool_limits] = []
 
 
 def use_threads(count: int) -> None:
-    """Let this process use `count` CPU threads for tensors and matrix products."""
+    """Let this process use `count` CPU threads, PyTorch's.
+
+    NumPy's products take one: on these shapes a second gains nothing, and the threads of its pool and of PyTorch's, which both spin while
+    they wait, would keep each other from the CPUs (`studies/relaxation_benchmark.py --protocol fashion-mnist --threads 2`: ten times
+    slower).
+    """
     torch.set_num_threads(count)
-    _blas_limits[:] = [threadpool_limits(count, user_api="blas")]
+    _blas_limits[:] = [threadpool_limits(1, user_api="blas")]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a trial that overflows is a result, and torch says nothing of it either
