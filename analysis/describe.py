@@ -18,7 +18,7 @@ def describe(config: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     if family == "constant" and given("skew"):
         words = [f"p_std = {skew:.3g}"]
     elif given("skew"):
-        words.append(f"mean p_std {skew:.3g}")
+        words.append(f"skew {skew:.3g}")
     if given("rising"):
         words.append("rising" if str(config["rising"]) in ("True", "1", "1.0") else "falling")
     if given("cycles"):

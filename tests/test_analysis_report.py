@@ -428,10 +428,10 @@ def test_analysis_imports_neither_torch_nor_ray():
     ("config", "words"),
     [
         ({"family": "constant", "skew": 1.0}, "p_std = 1"),
-        ({"family": "inverse_cosine", "skew": 0.25, "beta": 0.3}, "inverse cosine, mean p_std 0.25, β = 0.3"),
-        ({"family": "linear", "skew": 0.5, "rising": True, "draw": "spread"}, "linear, mean p_std 0.5, rising, spread draws"),
+        ({"family": "inverse_cosine", "skew": 0.25, "beta": 0.3}, "inverse cosine, skew 0.25, β = 0.3"),
+        ({"family": "linear", "skew": 0.5, "rising": True, "draw": "spread"}, "linear, skew 0.5, rising, spread draws"),
         ({"family": "constant", "skew": 0.5, "cheap": "random_sign", "accurate": "centered"}, "p_std = 0.5, random sign/centered"),
-        ({"family": "cyclic_cosine", "skew": 0.4, "cycles": 3.0, "per": "update"}, "cyclic cosine, mean p_std 0.4, 3 cycles, per update"),
+        ({"family": "cyclic_cosine", "skew": 0.4, "cycles": 3.0, "per": "update"}, "cyclic cosine, skew 0.4, 3 cycles, per update"),
         (
             {"family": "constant", "skew": 0.5, "relaxation": "adaptive", "tolerance": 1e-4},
             "p_std = 0.5, tolerance = 0.0001, adaptive relaxation",
