@@ -27,8 +27,7 @@ def dominance(strategies: Strategies, front: Sequence[str]) -> pd.DataFrame:
 
     That is decided on the accuracy that selects (validation, where there is one); `difference` and its limits are of test accuracy, which
     had no part in it. `p_holm` is corrected over the rows `on_front`: those are the claims, the others are dominated themselves and have
-    none.
-    `<cost>_saved` are fractions of the thesis strategy's cost. Claims come first, then the larger selection difference.
+    none. `<cost>_saved` are fractions of the thesis strategy's cost. Claims come first, then the larger selection difference.
     """
     candidates = strategies.candidates
     found = candidates[candidates["origin"] == "search"]

@@ -22,8 +22,7 @@ def use_threads(count: int) -> None:
     """Let this process use `count` CPU threads, PyTorch's.
 
     NumPy's products take one: on these shapes a second gains nothing, and the threads of its pool and of PyTorch's, which both spin while
-    they wait, would keep each other from the CPUs (`studies/relaxation_benchmark.py --protocol fashion-mnist --threads 2`: ten times
-    slower).
+    they wait, would keep each other from the CPUs (an update of the fashion-mnist network took ten times as long on two).
     """
     torch.set_num_threads(count)
     _blas_limits[:] = [threadpool_limits(1, user_api="blas")]

@@ -1,5 +1,6 @@
 """The thesis as data: its five strategies (section 3.1), its protocols (Tables 4 and 5) and its published results (Tables 1-3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -123,3 +124,9 @@ PUBLISHED: Final[dict[str, dict[str, Published]]] = {
         "stochastic": Published(49.32, 5.27, 29_321),
     },
 }
+
+
+def adapted(name: str, overrides: Mapping[str, Any]) -> TrialConfig:
+    """The protocol `name` with overrides; where these ask for adaptive relaxation and give no tolerance, with the one measured for it."""
+    tolerance = {"tolerance": TOLERANCES[name]} if overrides.get("relaxation") == "adaptive" else {}
+    return PROTOCOLS[name].replace(**{**tolerance, **overrides})

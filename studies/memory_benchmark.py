@@ -13,7 +13,7 @@ from running.arguments import parse
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
-from hybridep.presets import PROTOCOLS, TOLERANCES
+from hybridep.presets import PROTOCOLS, adapted
 
 MEBIBYTE: Final = 2**20
 
@@ -44,8 +44,8 @@ def configurations(args: Args) -> list[TrialConfig]:
             if not 1 <= value <= most:
                 raise InvalidInput(f"--{option.replace('_', '-')} {value}: must be 1 to {most} with {name}")
         images = {"train_samples": args.updates * protocol.batch_size, "test_samples": args.test_samples, "validation": 0}
-        relaxation = {"relaxation": "adaptive", "tolerance": TOLERANCES[name]} if args.relaxation == "adaptive" else {}
-        found.append(protocol.replace(family="constant", skew=0.0, epochs=1, warmup_epochs=0, **images, **relaxation))
+        centered = {"family": "constant", "skew": 0.0, "epochs": 1, "warmup_epochs": 0}
+        found.append(adapted(name, {"relaxation": args.relaxation, **centered, **images}))
     if not found:
         raise InvalidInput("--protocol: must name at least one")
     return found

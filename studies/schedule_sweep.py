@@ -9,7 +9,7 @@ from running.study import main
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
-from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, TOLERANCES
+from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, adapted
 from search_spaces import Limits, Space
 
 SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
@@ -117,14 +117,12 @@ def _refuse_overruled(args: Args) -> None:
 
 def chosen_protocol(args: Args) -> TrialConfig:
     """The protocol with the options that were given. A search selects on held-out images: a share of them, if the protocol has none."""
-    protocol = PROTOCOLS[args.protocol or args.dataset]
-    overrides = {"dataset": args.dataset, **given(args.options)}
-    if overrides.get("relaxation") == "adaptive":
-        overrides = {"tolerance": TOLERANCES[args.protocol or args.dataset], **overrides}
+    name = args.protocol or args.dataset
+    protocol, overrides = PROTOCOLS[name], {"dataset": args.dataset, **given(args.options)}
     if args.search != "thesis" and protocol.validation == 0 and "validation" not in overrides:
         images = min(DATASETS[args.dataset].train, overrides.get("train_samples", protocol.train_samples) or DATASETS[args.dataset].train)
         overrides["validation"] = images // VALIDATION_SHARE
-    protocol = protocol.replace(**overrides)
+    protocol = adapted(name, overrides)
     if args.search != "thesis" and protocol.validation == 0:
         raise InvalidInput("--validation 0: a search selects on images held out for validation, there must be some")
     return protocol

@@ -17,7 +17,7 @@ from running.folder import check_vacant, default_path, git_state, machine, now, 
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, DatasetError, load
-from hybridep.presets import PROTOCOLS, TOLERANCES
+from hybridep.presets import PROTOCOLS, adapted
 
 KIND: Final = "thread_benchmark"
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
@@ -64,8 +64,7 @@ def configurations(args: Args) -> dict[str, TrialConfig]:
         if not 1 <= args.train_samples <= largest:
             raise InvalidInput(f"--train-samples {args.train_samples}: must be 1 to {largest}, the images of {config.dataset}")
         shortened = {"train_samples": args.train_samples, "validation": 0, "epochs": args.rounds + 1, "warmup_epochs": 0}
-        tolerance = TOLERANCES[name] if args.relaxation == "adaptive" else None
-        found[name] = config.replace(relaxation=args.relaxation, tolerance=tolerance, **shortened)
+        found[name] = adapted(name, {"relaxation": args.relaxation, **shortened})
     return found
 
 

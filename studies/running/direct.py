@@ -14,7 +14,7 @@ from hybridep.datasets import DATASETS, Dataset, DatasetError, load, split
 from hybridep.estimators import ESTIMATORS
 from hybridep.images import Images
 from hybridep.kernels import use_threads
-from hybridep.presets import PROTOCOLS, SEEDS, TOLERANCES
+from hybridep.presets import PROTOCOLS, SEEDS, adapted
 from running.arguments import as_json, given, parse
 from running.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
 
@@ -126,11 +126,7 @@ def chosen_protocol(args: DirectArguments, **overrides: Any) -> TrialConfig:
         raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}")
     if args.protocol is not None and args.protocol not in PROTOCOLS:
         raise InvalidInput(f"--protocol {args.protocol!r}: must be one of {', '.join(PROTOCOLS)}")
-    name = args.protocol or args.dataset
-    values = {"dataset": args.dataset, **overrides, **given(args.options)}
-    if values.get("relaxation") == "adaptive":
-        values = {"tolerance": TOLERANCES[name], **values}
-    return PROTOCOLS[name].replace(**values)
+    return adapted(args.protocol or args.dataset, {"dataset": args.dataset, **overrides, **given(args.options)})
 
 
 def chosen_seeds(args: DirectArguments, seeds: tuple[int, ...]) -> tuple[int, ...]:
