@@ -1,11 +1,13 @@
 """The dense arithmetic of the hot loop: an affine map into a given buffer, activations in place, and how many threads they may use.
 
 On a CPU the products go to NumPy's OpenBLAS and tanh to NumPy's SIMD loops, on shared memory: same float32 accuracy as PyTorch's own,
-up to ten times the speed for tanh and for thin matrices (`studies/relaxation_benchmark.py` measures it). Everywhere else PyTorch's run.
-The choice depends on the device alone, so that the same configuration gives the same numbers every time.
+up to ten times the speed for tanh and for thin matrices (`studies/relaxation_benchmark.py` measures it). Everywhere else PyTorch's run,
+and so they do for products that are large enough to gain from several threads. The choice depends on the device, the shapes and the number
+of threads alone, so that the same configuration gives the same numbers every time.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import torch
@@ -21,18 +23,31 @@ _blas_limits: list[threadpool_limits] = []
 def use_threads(count: int) -> None:
     """Let this process use `count` CPU threads, PyTorch's.
 
-    NumPy's products take one: on these shapes a second gains nothing, and the threads of its pool and of PyTorch's, which both spin while
-    they wait, would keep each other from the CPUs (an update of the fashion-mnist network took ten times as long on two).
+    NumPy's products take one: the threads of its pool and of PyTorch's, which both spin while they wait, would keep each other from the
+    CPUs (an update of the fashion-mnist network took ten times as long on two). Large products are PyTorch's where there are several.
     """
     torch.set_num_threads(count)
     _blas_limits[:] = [threadpool_limits(1, user_api="blas")]
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a trial that overflows is a result, and torch says nothing of it either
+# From which size on PyTorch's product on two threads was faster than NumPy's on one, in multiplications and in columns of the result.
+SHARED_PRODUCT: Final = 2**20
+SHARED_COLUMNS: Final = 16
+
+
 def affine(x: Tensor, weight: Tensor, drive: Tensor, out: Tensor) -> Tensor:
-    """out ← x·weight + drive; x [n, a], weight [a, b], drive [n, b] or [b], all contiguous and not overlapping out."""
-    if out.device.type != "cpu":
-        return torch.addmm(drive, x, weight, out=out)
+    """out ← x·weight + drive; x [n, a], weight [a, b], drive [n, b] or [b], none overlapping out."""
+    if out.device.type == "cpu" and not (torch.get_num_threads() > 1 and _worth_sharing(out.shape[0], weight)):
+        return _affine_on_one_thread(x, weight, drive, out)
+    return torch.addmm(drive, x, weight, out=out)
+
+
+def _worth_sharing(n: int, weight: Tensor) -> bool:
+    return weight.shape[1] >= SHARED_COLUMNS and n * weight.numel() >= SHARED_PRODUCT
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a trial that overflows is a result, and torch says nothing of it either
+def _affine_on_one_thread(x: Tensor, weight: Tensor, drive: Tensor, out: Tensor) -> Tensor:
     array = out.numpy()
     np.matmul(x.numpy(), weight.numpy(), out=array)
     np.add(array, drive.numpy(), out=array)

@@ -67,7 +67,7 @@ class Adaptive:
     the thesis's dynamics. Where a pooling choice makes layers feed back on themselves, and equilibria many, that does not hold: a free
     phase then takes synchronous steps until no unit moves by `settled` times the tolerance, and sweeps from there.
 
-    The batch shrinks as samples converge, in sixteenths of its size, so that few shapes occur; a sample that has converged early
+    The batch shrinks as samples converge, in thirty-seconds of its size, so that few shapes occur; a sample that has converged early
     is swept along until then. Steps count the updates that were really spent on each sample. Convergence is looked at every
     `check_every` updates: each look waits for the device.
     """
@@ -107,7 +107,7 @@ class Adaptive:
         """Update, told the number of each time, until the last sample has moved by less than `tolerance`, at most `limit` times."""
         start = dynamics.state[0]
         n = len(start)
-        grain = max(1, n // 16)
+        grain = max(1, n // 32)
         rows = torch.arange(n, device=start.device)
         # Of the samples that left together: rows, steps, residual, then their state block by block.
         ended: list[list[Tensor]] = []

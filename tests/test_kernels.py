@@ -34,7 +34,16 @@ def test_affine_is_a_product_plus_a_drive_written_into_its_buffer(dtype, n, a, b
     assert torch.all((result.double() - expected).abs() <= (a + 2) * torch.finfo(dtype).eps * size)
 
 
-def test_affine_keeps_the_precision_of_its_type_at_the_size_of_a_hidden_layer():
+@pytest.fixture
+def own_threads():
+    before = torch.get_num_threads()
+    yield
+    use_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_affine_keeps_the_precision_of_its_type_at_the_size_of_a_hidden_layer(own_threads, threads):
+    use_threads(threads)
     x, weight, drive = random(128, 256, seed=1), random(256, 256, seed=2, scale=1 / 16), random(128, 256, seed=3)
     single = affine(x.float(), weight.float(), drive.float(), out=torch.empty(128, 256))
     exact = x.float().double() @ weight.float().double() + drive.float().double()
@@ -92,15 +101,11 @@ def test_unflat_undoes_flat_and_moves_nothing_of_a_channels_last_layer(n, channe
     assert unflat(flat(dense), (channels,)) is dense
 
 
-def test_a_process_uses_the_threads_it_is_told_and_one_for_products_of_numpy():
-    before = torch.get_num_threads()
-    try:
-        for count in (2, 1):
-            use_threads(count)
-            assert torch.get_num_threads() == count
-            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
-    finally:
-        use_threads(before)
+def test_a_process_uses_the_threads_it_is_told_and_one_for_products_of_numpy(own_threads):
+    for count in (2, 1):
+        use_threads(count)
+        assert torch.get_num_threads() == count
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 def test_cuda_convolutions_are_not_allowed_to_drop_bits():

@@ -98,7 +98,7 @@ def test_adaptive_reports_of_each_sample_what_happened_to_it(rates, limit, toler
     steps = [int(step) for step in equilibrium.steps.tolist()]
     assert sum(dynamics.swept) == sum(steps)
     looks = [sweep for sweep in range(1, limit + 1) if sweep % check_every == 0 or sweep == limit]
-    grain = max(1, len(rates) // 16)
+    grain = max(1, len(rates) // 32)
     courses = [alone(rate, policy, limit) for rate in rates]
     for number, ((states, changes), step) in enumerate(zip(courses, steps, strict=True)):
         assert step in looks

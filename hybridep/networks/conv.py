@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from hybridep.kernels import flat, take, unflat
+from hybridep.kernels import affine, flat, take, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 
 # Of the widest layer of a part, before pooling. Steps were fastest with 32 to 48 samples of `fashion-conv` in a part, 0.8 to 1.2 MB.
@@ -116,7 +116,8 @@ class Dense:
     below: tuple[int, ...]
 
     def forward(self, s: Tensor) -> tuple[Tensor, None]:
-        return self.oracle(s), None
+        # NumPy's product is twice as fast as PyTorch's on so few columns.
+        return affine(flat(s), self.weight.T, self.bias, out=s.new_empty(len(s), len(self.bias))), None
 
     def transpose(self, s: Tensor, choice: None) -> Tensor:
         return unflat(s @ self.weight, self.below)
