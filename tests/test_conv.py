@@ -1,7 +1,5 @@
 """Convolutional networks: dynamics, sweeps and gradients equal autograd on Φ for random shapes, pooling ties excluded by construction."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybridep.estimators import ESTIMATORS
-from hybridep.networks import ConvNet, conv
+from hybridep.networks import ConvNet
 from hybridep.phases import estimate
 from hybridep.relaxation import FixedSteps
 from hybridep.streams import stream
@@ -234,41 +232,35 @@ def test_the_samples_that_go_on_move_as_if_they_had_always_been_alone(beta, move
     assert furthest(dynamics.state, alone.state) < 1e-14
 
 
-@pytest.mark.parametrize("beta", [None, 0.5])
+@EXAMPLES
+@given(cases(), st.sampled_from(["step", "sweep"]), st.sampled_from([1.0, 1.25]))
+def test_a_first_move_from_rest_leaves_out_no_more_than_what_is_superfluous(case, first, factor):
+    plain, short = case.bind(case.zeros()), case.bind(case.zeros(), at_rest=True)
+    for move in (first, "sweep", "step"):
+        for dynamics in (plain, short):
+            dynamics.step() if move == "step" else dynamics.sweep(factor)
+        assume(case.untied(plain.state))
+        assert furthest(plain.state, short.state) < 1e-14
+        torch.testing.assert_close(short.change(), plain.change(), rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("pooling", sorted(POOLS))
-def test_a_batch_in_parts_moves_as_it_does_in_one(beta, pooling, monkeypatch):
-    case = Case(n=11, pooling=pooling, maps=(2, 3), dense=(3,))
-
-    def course():
-        dynamics = case.bind(case.random_state, beta)
-        for move in ("step", "sweep", "step"):
-            getattr(dynamics, move)()
-        yield len(dynamics.parts), [*dynamics.state, dynamics.change()]
-        dynamics.sweep(1.25)
-        dynamics.keep(torch.tensor([9, 0, 7, 3, 5, 10, 1]))
-        dynamics.sweep(1.25)
-        yield len(dynamics.parts), [*dynamics.state, dynamics.change()]
-        dynamics.restart(case.zeros())
-        dynamics.step()
-        yield len(dynamics.parts), [*dynamics.state, dynamics.change()]
-
-    whole = list(course())
-    # Room for two samples of the three maps of the second convolution.
-    monkeypatch.setattr(conv, "CACHED_BYTES", 2 * 3 * 8 * math.prod(case.network.connections[1].size))
-    monkeypatch.setattr(conv, "SMALLEST_PART", 1)
-    parted = list(course())
-    assert [count for count, _ in whole] == [1, 1, 1]
-    assert [count for count, _ in parted] == [6, 4, 6]
-    assert all(furthest(a, b) < 1e-14 for (_, a), (_, b) in zip(whole, parted, strict=True))
-
-
-def test_only_parts_that_are_large_enough_are_made():
-    shapes = [(1, 28, 28), (16, 14, 14), (32, 7, 7), (10,)]
-    wide = [(3, 32, 32), (32, 16, 16), (64, 8, 8), (128, 4, 4), (10,)]
-    for layers, expected in ((shapes, 4), (wide, 1)):
-        network = ConvNet(layers, 3, 1, 1, "max", "hard_sigmoid", "mse", 1.0, stream(0, "initialisation"), torch.empty(0))
-        assert network.parts(128, torch.device("cpu")) == expected
-        assert network.parts(128, torch.device("cuda")) == 1
+@pytest.mark.parametrize("beta", [0.35, -0.35])
+@pytest.mark.parametrize("maps", [(2,), (2, 3), (2, 3, 2), (2, 2, 3, 2)])
+def test_a_nudged_sweep_from_the_free_equilibrium_may_take_it_for_rest(maps, beta, pooling):
+    case = Case((1, 40, 40), maps, (4, 3), pooling=pooling, activation="hard_sigmoid", gain=0.5)
+    free = case.bind(case.zeros(), at_rest=True)
+    for _ in range(500):
+        free.step()
+    disturbed = float(free.change().max())
+    assert disturbed < 1e-9
+    plain, short = case.bind(free.state, beta), case.bind(free.state, beta, at_rest=True)
+    for _ in range(len(maps) + 2):
+        plain.sweep(1.25)
+        short.sweep(1.25)
+        # What is left of the free phase's movement is all that the short first sweep does not see.
+        assert furthest(plain.state, short.state) <= 1e-12 + 100 * disturbed
+    assert furthest(short.state, free.state) > 1e-3
 
 
 @pytest.mark.parametrize("channels", [1, 3])

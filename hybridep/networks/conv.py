@@ -3,11 +3,10 @@
 The convention is that of Laborieux et al. (2021): the pooling choice of every update follows the pre-activation of the current state.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,10 +16,6 @@ from torch.nn.grad import conv2d_weight
 
 from hybridep.kernels import affine, flat, take, unflat
 from hybridep.networks.layered import Dynamics, LayeredNetwork
-
-# Of the widest layer of a part, before pooling. Steps were fastest with 32 to 48 samples of `fashion-conv` in a part, 0.8 to 1.2 MB.
-CACHED_BYTES: Final = 2**20
-SMALLEST_PART: Final = 32
 
 
 class NoPool:
@@ -81,6 +76,10 @@ class Convolution:
     below: tuple[int, int]
 
     @property
+    def chooses(self) -> bool:
+        return isinstance(self.pool, MaxPool)
+
+    @property
     def size(self) -> tuple[int, int]:
         height, width = ((side + 2 * self.padding - self.weight.shape[2]) // self.stride + 1 for side in self.below)
         return height, width
@@ -95,7 +94,8 @@ class Convolution:
         size, kernel = self.size, self.weight.shape[2]
         rest = [b - ((a - 1) * self.stride - 2 * self.padding + kernel) for a, b in zip(size, self.below, strict=True)]
         spread = self.pool.transpose(s, choice, size)
-        return F.conv_transpose2d(spread, self.weight, stride=self.stride, padding=self.padding, output_padding=(rest[0], rest[1]))
+        below = F.conv_transpose2d(spread, self.weight, stride=self.stride, padding=self.padding, output_padding=(rest[0], rest[1]))
+        return _channels_last(below)
 
     def gradient(self, below: Tensor, s: Tensor, choice: Tensor | None) -> list[Tensor]:
         """Σ over rows of ∂(s · forward)/∂(weight, bias)."""
@@ -114,6 +114,7 @@ class Dense:
     weight: Tensor
     bias: Tensor
     below: tuple[int, ...]
+    chooses: ClassVar[bool] = False
 
     def forward(self, s: Tensor) -> tuple[Tensor, None]:
         # NumPy's product is twice as fast as PyTorch's on so few columns.
@@ -178,17 +179,7 @@ class ConvNet(LayeredNetwork):
     def bind(
         self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
     ) -> Dynamics:
-        return ConvDynamics(self, drive, list(state), target, beta)
-
-    def parts(self, rows: int, device: torch.device) -> int:
-        """In how many parts to update so many samples: one where parts that fit a core's cache would be too small for convolutions."""
-        widths = [
-            connection.weight.shape[0] * math.prod(connection.size) * connection.weight.element_size()
-            for connection in self.connections[1:]
-            if isinstance(connection, Convolution)
-        ]
-        fitting = CACHED_BYTES // max(widths, default=CACHED_BYTES)
-        return -(-rows // fitting) if device.type == "cpu" and fitting >= SMALLEST_PART else 1
+        return ConvDynamics(self, drive, list(state), target, beta, at_rest)
 
     def layer_states(self, state: list[Tensor]) -> list[Tensor]:
         return state
@@ -211,133 +202,105 @@ class ConvNet(LayeredNetwork):
         connection = self.connections[index]
         if isinstance(connection, Dense):
             return connection.gradient(below, above, None)
-        choice = connection.forward(below)[1] if isinstance(connection.pool, MaxPool) else None
+        choice = connection.forward(below)[1] if connection.chooses else None
         return connection.gradient(below, _channels_last(above), choice)
 
 
 class ConvDynamics(Dynamics):
-    """The batch in parts, each updated by itself: what a part makes on its way from one layer to the next stays in a core's cache."""
-
-    def __init__(self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None) -> None:
-        self.network = network
-        self.chooses = any(isinstance(c, Convolution) and isinstance(c.pool, MaxPool) for c in network.connections[1:])
-        self.whole = drive, target, beta
-        self.restart(state)
-
-    @property
-    def state(self) -> list[Tensor]:  # type: ignore[override]  # put together when it is asked for
-        return _joined([part.state for part in self.parts])
-
-    def restart(self, state: list[Tensor]) -> None:
-        self.parts = self._divided(*self.whole, state, None)
-
-    def _divided(
-        self, drive: Tensor, target: Tensor | None, beta: Tensor | None, state: list[Tensor], choices: list[Tensor | None] | None
-    ) -> "list[Part]":
-        count = self.network.parts(len(drive), drive.device)
-        each = -(-len(drive) // count)
-        return [
-            Part(
-                self.network,
-                drive[rows],
-                [s[rows] for s in state],
-                None if target is None else target[rows],
-                None if beta is None else beta[rows],
-                None if choices is None else [None if choice is None else choice[rows] for choice in choices],
-            )
-            for rows in (slice(at, at + each) for at in range(0, len(drive), each))
-        ]
-
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
-
-    def sweep(self, factor: float = 1.0) -> None:
-        for part in self.parts:
-            part.sweep(factor)
-
-    def change(self) -> Tensor:
-        return torch.cat([part.change() for part in self.parts])
-
-    def keep(self, rows: Tensor) -> None:
-        drive = take(torch.cat([part.drive for part in self.parts]), rows)
-        state = [take(s, rows) for s in self.state]
-        choices = None
-        if not self.parts[0].stale:
-            layers = zip(*(part.choices for part in self.parts), strict=True)
-            choices = [None if layer[0] is None else take(torch.cat(layer), rows) for layer in layers]
-        target = beta = None
-        if self.parts[0].target is not None:
-            target, beta = (torch.cat(values)[rows] for values in zip(*((part.target, part.beta) for part in self.parts), strict=True))
-        self.parts = self._divided(drive, target, beta, state, choices)
-
-
-class Part:
-    """Some samples, updated layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
+    """Updated layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
 
     def __init__(
-        self,
-        network: ConvNet,
-        drive: Tensor,
-        state: list[Tensor],
-        target: Tensor | None,
-        beta: Tensor | None,
-        choices: list[Tensor | None] | None,
+        self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool
     ) -> None:
         self.network = network
-        self.drive = drive
+        self.chooses = any(connection.chooses for connection in network.connections[1:])
+        self.whole = drive, target, beta
+        self.restart(state)
+        self.at_rest = at_rest
+
+    def restart(self, state: list[Tensor]) -> None:
+        self.drive, self.target, self.beta = self.whole
         self.state = state
         self.previous = list(state)
-        self.choices: list[Tensor | None] = [None] * len(state) if choices is None else choices
-        self.stale = choices is None
-        self.target = target
-        self.beta = beta
+        # On the way up from each layer, the one by which it then feels the layer above; None where it has yet to be made.
+        self.choices: list[Tensor | None] = [None] * len(state)
+        self.at_rest = False
 
     def _up(self, layer: int) -> Tensor:
-        """The drive from the layer below, a new tensor; it also renews that connection's pooling choice."""
+        """The drive from the layer below, not to be written over; it also renews the choice of that layer."""
         if layer == 0:
-            return self.drive.clone()
-        drive, self.choices[layer] = self.network.connections[layer].forward(self.state[layer - 1])
-        return drive
+            return self.drive
+        up, self.choices[layer - 1] = self.network.connections[layer].forward(self.state[layer - 1])
+        return up
 
-    def _updated(self, layer: int, up: Tensor, factor: float | None = None) -> Tensor:
-        """One layer moved by factor · (ρ(∂Φ/∂s) − s), all the way in a synchronous step; written over `up`."""
+    def _down(self, layer: int) -> Tensor:
+        """The drive from the layer above, a new tensor."""
+        connection = self.network.connections[layer + 1]
+        if connection.chooses and self.choices[layer] is None:
+            self._up(layer + 1)
+        return connection.transpose(self.state[layer + 1], self.choices[layer])  # type: ignore[arg-type]
+
+    def _response(self, layer: int, up: Tensor) -> Tensor:
+        """ρ(∂Φ/∂s) of one layer, a new tensor."""
         if layer + 1 < len(self.state):
-            up += self.network.connections[layer + 1].transpose(self.state[layer + 1], self.choices[layer + 1])  # type: ignore[arg-type]
-        elif self.beta is not None and self.target is not None:
-            pull = self.network.cost.pull(self.state[layer], self.target, self.network.readout)
-            up.addcmul_(pull, _like(self.beta, pull))
-        new, old = self.network.activate_(up), self.state[layer]
-        if factor is not None and self.beta is not None and layer + 1 == len(self.state):
-            return torch.lerp(old, new, _like(factor * self.network.nudged_share(self.beta), new), out=new)
-        return new if factor is None or factor == 1.0 else torch.lerp(old, new, factor, out=new)
+            return self.network.activate_(self._down(layer).add_(up))
+        if self.beta is None or self.target is None:
+            return self.network.activate_(up.clone())
+        pull = self.network.cost.pull(self.state[layer], self.target, self.network.readout)
+        return self.network.activate_(torch.addcmul(up, pull, _like(self.beta, pull)))
+
+    def _response_to_zeros(self, layer: int) -> Tensor:
+        """The same where the neighbours are zeros and nothing nudges: a convolution of zeros is its bias, and a pool of that too."""
+        if layer == 0:
+            return self.network.activate_(self.drive.clone())
+        bias = self.network.connections[layer].bias
+        zeros = torch.zeros_like(self.state[layer])
+        return self.network.activate_(zeros.add_(bias.view(-1, *[1] * (zeros.dim() - 2))))
 
     def step(self) -> None:
-        drives = [self._up(layer) for layer in range(len(self.state))]
+        layers = range(len(self.state))
         self.previous = self.state
-        self.state = [self._updated(layer, up) for layer, up in enumerate(drives)]
-        self.stale = True
+        if self.at_rest and self.beta is None:
+            self.state = [self._response_to_zeros(layer) for layer in layers]
+        else:
+            ups = [self._up(layer) for layer in layers]
+            self.state = [self._response(layer, up) for layer, up in zip(layers, ups, strict=True)]
+        self.choices = [None] * len(self.state)
+        self.at_rest = False
 
     def sweep(self, factor: float = 1.0) -> None:
-        if self.stale:
-            # A layer's choice belongs to the state of the layer below, which the other half's last update has already seen.
-            for layer in range(1, len(self.state)):
-                self._up(layer)
-            self.stale = False
         self.previous = list(self.state)
         # The half that the perturbation enters goes first: the input drives layer 1, the nudge the last layer.
-        first = 0 if self.beta is None else (len(self.state) - 1) % 2
-        for parity in (first, 1 - first):
-            for layer in range(parity, len(self.state), 2):
-                self.state[layer] = self._updated(layer, self._up(layer), factor)
+        last = len(self.state) - 1
+        first = 0 if self.beta is None else last % 2
+        for half in (first, 1 - first):
+            for layer in range(half, len(self.state), 2):
+                if self.at_rest and self.beta is None and half == first:
+                    self._move(layer, self._response_to_zeros(layer), factor)
+                # From the free equilibrium a nudge has come no further than to the layer below the last one.
+                elif not self.at_rest or self.beta is None or layer >= last - 1:
+                    self._move(layer, self._response(layer, self._up(layer)), factor)
+        self.at_rest = False
+
+    def _move(self, layer: int, new: Tensor, factor: float) -> None:
+        old = self.state[layer]
+        if self.beta is not None and layer + 1 == len(self.state):
+            torch.lerp(old, new, _like(factor * self.network.nudged_share(self.beta), new), out=new)
+        elif factor != 1.0:
+            torch.lerp(old, new, factor, out=new)
+        self.state[layer] = new
 
     def change(self) -> Tensor:
         changes = [flat((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
         return reduce(torch.maximum, changes)
 
-
-def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
-    return parts[0] if len(parts) == 1 else [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+    def keep(self, rows: Tensor) -> None:
+        self.drive = take(self.drive, rows)
+        self.state = [take(s, rows) for s in self.state]
+        self.previous = list(self.state)
+        self.choices = [None if choice is None else take(choice, rows) for choice in self.choices]
+        if self.target is not None and self.beta is not None:
+            self.target, self.beta = self.target[rows], self.beta[rows]
 
 
 def _like(values: Tensor, s: Tensor) -> Tensor:
