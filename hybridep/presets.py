@@ -81,9 +81,9 @@ PROTOCOLS: Final[dict[str, TrialConfig]] = {
 }
 
 # Tolerances of Adaptive relaxation at which the centered gradient of a trained network is no worse than the protocol's own fixed steps
-# give (`python studies/relaxation_benchmark.py --tolerances`), a little stricter than the loosest. cifar10 has taken over fashion-conv's,
-# at which it is less exact than fixed steps (0.26 against 0.18).
-TOLERANCES: Final[dict[str, float]] = {"digits": 1e-4, "mnist": 1e-6, "fashion-mnist": 2e-3, "cifar10": 2e-3, "fashion-conv": 2e-3}
+# give (`python studies/relaxation_benchmark.py --tolerances`), a little stricter than the loosest. On cifar10 none was found: the error
+# that is left comes of nudged phases that end on other pooling choices, and a tighter tolerance does not lessen it.
+TOLERANCES: Final[dict[str, float]] = {"digits": 1e-4, "mnist": 1e-6, "fashion-mnist": 2e-3, "cifar10": 5e-4, "fashion-conv": 5e-4}
 
 SEEDS: Final[dict[str, tuple[int, ...]]] = {
     "digits": (0, 1, 2),

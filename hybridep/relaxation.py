@@ -77,7 +77,7 @@ class Adaptive:
     T2: int
     over_relaxation: float = 1.25
     plain_sweeps: int = 3
-    settled: float = 5.0
+    settled: float = 10.0
     check_every: int = 2
 
     def free(self, dynamics: Dynamics) -> Equilibrium:
