@@ -7,7 +7,7 @@ of threads alone, so that the same configuration gives the same numbers every ti
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,17 +17,23 @@ from torch import Tensor
 # cuDNN convolutions would use TF32 unasked: ten bits of a state are too few for the difference of two equilibria.
 torch.backends.cudnn.allow_tf32 = False
 
+Work = TypeVar("Work", bound=Callable[..., Any])
+
+# NumPy's products take one thread: its pool's and PyTorch's, which both spin while they wait, would keep each other from the CPUs (an
+# update of the fashion-mnist network took ten times as long on two). Large products are PyTorch's where it has several.
+_ONE_THREAD: Final[dict[str, Any]] = {"limits": 1, "user_api": "blas"}
 _blas_limits: list[threadpool_limits] = []
 
 
 def use_threads(count: int) -> None:
-    """Let this process use `count` CPU threads, PyTorch's.
-
-    NumPy's products take one: the threads of its pool and of PyTorch's, which both spin while they wait, would keep each other from the
-    CPUs (an update of the fashion-mnist network took ten times as long on two). Large products are PyTorch's where there are several.
-    """
+    """Let this process use `count` CPU threads, PyTorch's, from here on; NumPy's products take one."""
     torch.set_num_threads(count)
-    _blas_limits[:] = [threadpool_limits(1, user_api="blas")]
+    _blas_limits[:] = [threadpool_limits(**_ONE_THREAD)]
+
+
+def numpy_on_one_thread(work: Work) -> Work:
+    """A decorator: NumPy's products take one thread while `work` runs, also in a process that never called `use_threads`."""
+    return cast(Work, threadpool_limits.wrap(**_ONE_THREAD)(work))
 
 
 # From which size on PyTorch's product on two threads was faster than NumPy's on one, in multiplications and in columns of the result.

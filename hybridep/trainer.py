@@ -13,6 +13,7 @@ from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, split
 from hybridep.estimators import ESTIMATORS
 from hybridep.images import Crops, Images
+from hybridep.kernels import numpy_on_one_thread
 from hybridep.networks import make_network
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
@@ -87,6 +88,7 @@ class Trainer:
     def diverged(self) -> bool:
         return not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters)
 
+    @numpy_on_one_thread
     @torch.no_grad()
     def train_epoch(self) -> Row:
         """Train one epoch, evaluate, and report the columns of a result file; costs are cumulative, residual and loss are this epoch's."""

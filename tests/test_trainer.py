@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
@@ -401,6 +402,21 @@ def test_stopping_and_going_on_from_a_file_changes_no_bit(digits, name, stop):
     assert str(rows) == str(expected)
     assert weights(resumed) == weights(undisturbed)
     assert str(saved_and_loaded(resumed.state_dict())) == str(saved_and_loaded(undisturbed.state_dict()))
+
+
+def test_products_of_numpy_take_one_thread_while_an_epoch_lasts_and_as_many_as_before_afterwards(digits, monkeypatch):
+    def blas_threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    trainer, seen = Trainer(small(epochs=1), digits), []
+    accuracy = trainer._accuracy
+    monkeypatch.setattr(trainer, "_accuracy", lambda *args: (seen.append(blas_threads()), accuracy(*args))[1])
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        assert before == {2}
+        trainer.train_epoch()
+        assert blas_threads() == before
+    assert seen == [{1}, {1}]
 
 
 PROGRAM = """
