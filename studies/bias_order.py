@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import torch
-from running.arguments import ProtocolOptions
-from running.direct import DirectPlan, check_estimators, chosen_protocol, diagnostic_batch, run_directly
 from tyro.conf import arg
 
 from analysis.bias import draw, report
@@ -18,6 +16,8 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, fit_order, in_double, mixture
 from hybridep.estimators import ESTIMATORS
+from hybridep.study.arguments import ProtocolOptions
+from hybridep.study.direct import DirectPlan, check_estimators, chosen_protocol, diagnostic_batch, run_directly
 from hybridep.trainer import Trainer
 
 SMOOTH = ("tanh", "sigmoid")

@@ -16,11 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from running.arguments import FolderArgs, parse, refuse
-from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
-from running.plan import Plan, PlannedTrial
-from running.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
-
 from hybridep.cluster import node
 from hybridep.cluster.access import LOOPBACK, Address
 from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
@@ -28,6 +23,10 @@ from hybridep.cluster.processes import Process
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.storage import is_url
+from hybridep.study.arguments import FolderArgs, parse, refuse
+from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.plan import Plan, PlannedTrial
+from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
 
 KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)

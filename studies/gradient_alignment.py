@@ -8,16 +8,6 @@ from typing import Annotated, Any
 
 import pandas as pd
 import torch
-from running.arguments import ProtocolOptions
-from running.direct import (
-    DirectPlan,
-    check_estimators,
-    chosen_protocol,
-    chosen_seeds,
-    diagnostic_batch,
-    run_directly,
-    shortened,
-)
 from tyro.conf import arg
 
 from analysis.alignment import draw, report, summarise
@@ -28,6 +18,16 @@ from hybridep.estimators import ESTIMATORS
 from hybridep.networks import LayeredNetwork
 from hybridep.presets import ONE_SIDED, STRATEGIES
 from hybridep.relaxation import Adaptive
+from hybridep.study.arguments import ProtocolOptions
+from hybridep.study.direct import (
+    DirectPlan,
+    check_estimators,
+    chosen_protocol,
+    chosen_seeds,
+    diagnostic_batch,
+    run_directly,
+    shortened,
+)
 from hybridep.trainer import Trainer, make_relaxation
 
 EPOCHS = 50

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import numpy as np
-from running.arguments import parse
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS, adapted
+from hybridep.study.arguments import parse
 
 MEBIBYTE: Final = 2**20
 

@@ -20,15 +20,15 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
-from running.arguments import StudyArgs, given, parse, refuse
-from running.folder import StudyFolder, write_json
-from running.plan import Plan, PlannedTrial, SearchPlan
-from running.progress import Progress
-from running.study import INVALID, STOPPED, prepare
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import DATASETS, DatasetError
 from hybridep.presets import PROTOCOLS
+from hybridep.study.arguments import StudyArgs, given, parse, refuse
+from hybridep.study.folder import StudyFolder, write_json
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
+from hybridep.study.progress import Progress
+from hybridep.study.study import INVALID, STOPPED, prepare
 from search_spaces import Limits, Space
 
 
@@ -122,8 +122,9 @@ def main() -> int:
     timeline.mark("arguments and data")
 
     from ray.tune.experiment import Trial
-    from running import tuning
-    from running.search import OptunaTrials
+
+    from hybridep.study import tuning
+    from hybridep.study.search import OptunaTrials
 
     class TimedLog(tuning.StudyLog):
         def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -149,7 +150,7 @@ def main() -> int:
     timeline.mark("Ray and Tune imported")
     session = tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes)
     try:
-        with patch("running.tuning.OptunaTrials", TimedTrials), session:
+        with patch("hybridep.study.tuning.OptunaTrials", TimedTrials), session:
             timeline.mark("Ray started")
             slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
             tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))

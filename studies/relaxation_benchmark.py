@@ -22,8 +22,6 @@ from benchmarking.autograd_ep import AutogradEP
 from benchmarking.implementation import ClosedForm, Implementation, Outcome
 from benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
 from benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
-from running.arguments import as_json, parse
-from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from torch import Tensor
 
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
@@ -35,6 +33,8 @@ from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, TOLERANCES
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.streams import stream
+from hybridep.study.arguments import as_json, parse
+from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from hybridep.trainer import learning_rate
 
 KIND: Final = "relaxation_benchmark"

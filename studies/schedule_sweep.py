@@ -3,13 +3,12 @@
 import sys
 from dataclasses import dataclass
 
-from running.arguments import StudyArgs, given
-from running.plan import Plan, PlannedTrial, SearchPlan
-from running.study import main
-
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
 from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, adapted
+from hybridep.study.arguments import StudyArgs, given
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
+from hybridep.study.study import main
 from search_spaces import Limits, Space
 
 SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import schedule_sweep
-from running.arguments import StudyArgs, given
-from running.folder import StudyFolder, now
-from running.resources import Resources
-from running.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
+from hybridep.study.arguments import StudyArgs, given
+from hybridep.study.folder import StudyFolder, now
+from hybridep.study.resources import Resources
+from hybridep.study.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
 
 SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
 EPOCHS: Final = 8

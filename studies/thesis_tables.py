@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from running.arguments import FolderArgs
-from running.plan import Plan, PlannedTrial
-from running.study import main
-
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES, TOLERANCES
+from hybridep.study.arguments import FolderArgs
+from hybridep.study.plan import Plan, PlannedTrial
+from hybridep.study.study import main
 
 TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv")
 POLICIES: Final = ("fixed", "adaptive", "converged")

@@ -12,12 +12,12 @@ from statistics import median
 from typing import Any, Final, Literal, cast
 
 import pandas as pd
-from running.arguments import as_json, parse
-from running.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, DatasetError, load
 from hybridep.presets import PROTOCOLS, adapted
+from hybridep.study.arguments import as_json, parse
+from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 
 KIND: Final = "thread_benchmark"
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"

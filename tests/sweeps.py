@@ -11,8 +11,9 @@ STUDIES = Path(__file__).resolve().parent.parent / "studies"
 sys.path.insert(0, str(STUDIES))
 
 import schedule_sweep  # noqa: E402
-from running import study as running_study  # noqa: E402
-from running.arguments import parse  # noqa: E402
+
+from hybridep.study import study as running_study  # noqa: E402
+from hybridep.study.arguments import parse  # noqa: E402
 
 TINY = ("--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300", "--seeds", "0", "1")
 

@@ -22,9 +22,8 @@ import torch
 
 from tests.sweeps import STUDIES, begun_in, refused, running_study, schedule_sweep, sweep  # isort: split
 
-from running.folder import StudyFolder
-
 from hybridep.checkpoints import MAGIC
+from hybridep.study.folder import StudyFolder
 from tests.trials import COSINE, PROTOCOL, begin_in, digits, rows
 
 Edit = Callable[[dict[str, Any]], object]

@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
 from chaos_benchmark import SEEDS, Args, benchmark, compared, plan
-from running.resources import Resources
+
+from hybridep.study.resources import Resources
 
 Rows = dict[str, list[dict[str, Any]]]
 

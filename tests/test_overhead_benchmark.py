@@ -9,9 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
 from overhead_benchmark import Args, DriverState, Timeline, measured, plan, projected
-from running.folder import StudyFolder
 
 from hybridep.config import InvalidInput
+from hybridep.study.folder import StudyFolder
 
 DESCRIPTION = {"kind": "overhead_benchmark", "arguments": {}, "protocol": {}, "seeds": [], "dataset": {}, "trials_planned": 6}
 

@@ -10,11 +10,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
-from running import tuning
-from running.resources import NodeCapacity, Resources, Share
-
 from hybridep.cluster.machine import DriverFault
 from hybridep.config import InvalidInput
+from hybridep.study import tuning
+from hybridep.study.resources import NodeCapacity, Resources, Share
 from tests.nvml import a100, pretend
 
 LAPTOP = NodeCapacity(8, 0)

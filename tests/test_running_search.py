@@ -12,14 +12,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
-from running.folder import StudyFolder
-from running.plan import Plan, PlannedTrial, SearchPlan, confirmations
-from running.progress import Progress
-from running.search import SAMPLERS, OptunaTrials, TrialSource
-from running.tuning import OutOfTime, StudyLog, StudyStopped
-
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
+from hybridep.study.folder import StudyFolder
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
+from hybridep.study.progress import Progress
+from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource
+from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped
 from search_spaces import Limits, Space
 
 DIGITS = PROTOCOLS["digits"]

@@ -15,11 +15,10 @@ import pytest
 
 from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep  # isort: split
 
-from running.folder import StudyFolder, TrialFiles, drop_unfinished_line
-from running.front import Point, front
-from running.resources import Resources
-
 from hybridep.config import TrialConfig
+from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
+from hybridep.study.front import Point, front
+from hybridep.study.resources import Resources
 
 THESIS = ["standard", "centered", "cosine", "inverse_cosine", "stochastic"]
 
@@ -66,7 +65,7 @@ def test_a_second_driver_on_a_study_is_refused_until_the_first_has_ended(capsys:
 
 
 def test_the_searches_are_the_samplers_that_there_are() -> None:
-    from running.search import SAMPLERS
+    from hybridep.study.search import SAMPLERS
 
     assert set(schedule_sweep.SEARCHES) == {"thesis", "grid", *SAMPLERS}
 

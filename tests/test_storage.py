@@ -15,13 +15,12 @@ import pytest
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
 sys.path.insert(0, str(STUDIES))
 
-from running import mirror as mirroring  # noqa: E402
-from running.folder import StudyFolder  # noqa: E402
-from running.mirror import Mirror  # noqa: E402
-
 from hybridep.checkpoints import Checkpoints  # noqa: E402
 from hybridep.config import InvalidInput  # noqa: E402
 from hybridep.storage import StorageError, UrlFolder  # noqa: E402
+from hybridep.study import mirror as mirroring  # noqa: E402
+from hybridep.study.folder import StudyFolder  # noqa: E402
+from hybridep.study.mirror import Mirror  # noqa: E402
 from tests.trials import COSINE, begin_in, rows  # noqa: E402
 
 DESCRIPTION = {"kind": "sweep", "arguments": {}, "protocol": {}, "seeds": [], "dataset": {}, "trials_planned": 1}

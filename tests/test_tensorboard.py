@@ -15,10 +15,10 @@ from tests.synthetic_study import PROTOCOL, THESIS, records
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
-from running.events import EventLog
-from running.front import Point
-from running.front_image import FrontImage, draw
-from running.progress import Progress
+from hybridep.study.events import EventLog
+from hybridep.study.front import Point
+from hybridep.study.front_image import FrontImage, draw
+from hybridep.study.progress import Progress
 
 EPOCHS = 3
 SEEDS = (0, 1)
@@ -127,7 +127,7 @@ def test_images_are_renewed_when_trials_have_ended_but_not_more_often_than_the_p
 
 
 def test_drawing_takes_no_more_than_its_share_of_the_drivers_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("running.front_image.draw", lambda *_: time.sleep(0.05) or draw([Point("centered", 0.9, 0.0, 1)], "Test"))
+    monkeypatch.setattr("hybridep.study.front_image.draw", lambda *_: time.sleep(0.05) or draw([Point("centered", 0.9, 0.0, 1)], "Test"))
     progress = Progress(9, EPOCHS)
     progress.found(Point("centered", 0.9, 0.01, 100))
     image = FrontImage(tmp_path / "front", progress, "Validation", period=0.0)

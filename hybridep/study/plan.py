@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hybridep.config import TrialConfig
-from running.folder import StudyFolder
-from running.front import Point, front
+from hybridep.study.folder import StudyFolder
+from hybridep.study.front import Point, front
 from search_spaces import Space
 
 # What the flat configuration of a trial holds beside overrides of the protocol.

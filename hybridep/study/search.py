@@ -23,9 +23,9 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.searcher import Searcher
 
 from hybridep.config import InvalidInput, TrialConfig
-from running.folder import StudyFolder, drop_unfinished_line
-from running.front import full_cost
-from running.plan import PlannedTrial, SearchPlan
+from hybridep.study.folder import StudyFolder, drop_unfinished_line
+from hybridep.study.front import full_cost
+from hybridep.study.plan import PlannedTrial, SearchPlan
 
 STUDY: Final = "hybridep"
 OBJECTIVES: Final = {"val_acc": "max", "nudged_phases": "min"}

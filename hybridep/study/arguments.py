@@ -15,9 +15,9 @@ import tyro
 from pydantic import TypeAdapter, ValidationError
 
 from hybridep.config import InvalidInput, TrialConfig, one_line
-from running.folder import read_description
-from running.mirror import Mirror
-from running.resources import Resources
+from hybridep.study.folder import read_description
+from hybridep.study.mirror import Mirror
+from hybridep.study.resources import Resources
 
 # What a strategy is made of is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
 NOT_PROTOCOL: Final = ("dataset", "family", "skew", "rising", "cycles", "knots", "seed")

@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 import hybridep
 from hybridep.checkpoints import Checkpoints
 from hybridep.config import InvalidInput
-from running.mirror import Mirror
+from hybridep.study.mirror import Mirror
 
 FORMAT: Final = 1
 PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")

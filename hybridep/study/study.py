@@ -9,13 +9,13 @@ from typing import Final, TypeVar
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.storage import is_url
-from running.arguments import FolderArgs, as_json, parse, stored
-from running.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
-from running.front import Point
-from running.mirror import Mirror
-from running.plan import Plan, complete
-from running.progress import Progress
-from running.resources import Resources
+from hybridep.study.arguments import FolderArgs, as_json, parse, stored
+from hybridep.study.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
+from hybridep.study.front import Point
+from hybridep.study.mirror import Mirror
+from hybridep.study.plan import Plan, complete
+from hybridep.study.progress import Progress
+from hybridep.study.resources import Resources
 
 # What may change when a study is continued; `trials` and `confirm` may only grow.
 CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
@@ -176,7 +176,7 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
 def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> int:
     """Train what is left of a study; the exit code."""
     # Only now: Ray and Optuna take seconds to import.
-    from running import tuning
+    from hybridep.study import tuning
 
     script = Path(sys.argv[0]).with_name(f"{folder.description['kind']}.py")  # a benchmark runs other scripts' studies
     go_on = f"Continue with: python {script} --resume {folder.place}"

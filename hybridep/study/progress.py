@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Final
 
-from running.front import Point, front, words
+from hybridep.study.front import Point, front, words
 
 REFRESH_SECONDS: Final = 0.5
 PLAIN_SECONDS: Final = 5.0

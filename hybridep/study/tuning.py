@@ -18,15 +18,15 @@ from hybridep.cluster.access import token_file
 from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
+from hybridep.study.events import EventLog
+from hybridep.study.folder import StudyFolder
+from hybridep.study.front import Point
+from hybridep.study.front_image import FrontImage
+from hybridep.study.plan import Plan, PlannedTrial, confirmations
+from hybridep.study.progress import Progress
+from hybridep.study.resources import NodeCapacity, Resources, Share
+from hybridep.study.search import OptunaTrials, TrialSource
 from hybridep.trainable import StrategyTrial
-from running.events import EventLog
-from running.folder import StudyFolder
-from running.front import Point
-from running.front_image import FrontImage
-from running.plan import Plan, PlannedTrial, confirmations
-from running.progress import Progress
-from running.resources import NodeCapacity, Resources, Share
-from running.search import OptunaTrials, TrialSource
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
 MOST_DEATHS: Final = 5

@@ -15,8 +15,8 @@ from hybridep.estimators import ESTIMATORS
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, SEEDS, adapted
-from running.arguments import as_json, given, parse
-from running.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
+from hybridep.study.arguments import as_json, given, parse
+from hybridep.study.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
 
 COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
 

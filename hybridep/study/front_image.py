@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from running.events import write_image
-from running.front import Point, front
-from running.progress import Progress
+from hybridep.study.events import write_image
+from hybridep.study.front import Point, front
+from hybridep.study.progress import Progress
 
 PERIOD_SECONDS: Final = 20.0
 # Drawing may take no more than this share of the driver's time, however many trials there are.

@@ -1,0 +1,81 @@
+"""Golden numbers: short runs of every protocol and strategy, whose columns must not move by accident.
+
+`python -m tests.golden` writes `golden.json` anew; do so only where a change is meant to move them, and say in its commit by how much.
+`python -m tests.golden --bits FILE` writes, beside the columns to their last bit, a digest of the trained weights: two of these files,
+made on one machine before and after a change, show whether rounding has moved.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hybridep.config import TrialConfig
+from hybridep.datasets import DATASETS, Dataset
+from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES, TOLERANCES
+from hybridep.trainer import Trainer
+
+FILE: Final = Path(__file__).with_name("golden.json")
+EPOCHS: Final = 2
+SEEDS: Final = (0, 1)
+# Training images and minibatch: the last minibatch of an epoch is an odd one.
+SIZES: Final = {"digits": (144, 32), "mnist": (320, 128), "fashion-mnist": (320, 128), "cifar10": (40, 16), "fashion-conv": (80, 32)}
+MIXES: Final = {**STRATEGIES, **ONE_SIDED}
+
+
+def images(name: str) -> Dataset:
+    """Noisy copies of one random image a class, in the shapes of the dataset; the same on every machine."""
+    info = DATASETS[name]
+    generator = np.random.Generator(np.random.PCG64(7))
+    prototypes = generator.integers(0, 176, size=(info.classes, *info.shape))
+    arrays = []
+    for count in (400, 60):
+        labels = np.arange(count) % info.classes
+        arrays += [(prototypes[labels] + generator.integers(0, 80, size=(count, *info.shape))).astype(np.uint8), labels]
+    return Dataset.from_arrays(info, *arrays)
+
+
+def config(protocol: str, strategy: str, relaxation: str, seed: int) -> TrialConfig:
+    samples, batch = SIZES[protocol]
+    short = {"train_samples": samples, "test_samples": 60, "validation": 20, "batch_size": batch, "epochs": EPOCHS, "warmup_epochs": 0}
+    policy = {"relaxation": relaxation, **({"tolerance": TOLERANCES[protocol]} if relaxation == "adaptive" else {})}
+    return PROTOCOLS[protocol].replace(**short, **policy, **MIXES[strategy], seed=seed)
+
+
+def trained(run: TrialConfig, dataset: Dataset) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a run without its seconds, and a digest of the weights that it ends with."""
+    trainer = Trainer(run, dataset)
+    rows = [dict(trainer.train_epoch()) for _ in range(EPOCHS)]
+    for row in rows:
+        del row["epoch_seconds"]
+    digest = hashlib.sha256()
+    for parameter in trainer.network.parameters:
+        digest.update(parameter.contiguous().numpy().tobytes())
+    return rows, digest.hexdigest()
+
+
+def runs() -> list[tuple[str, str, str, int]]:
+    return [(name, mix, policy, seed) for name in SIZES for mix in MIXES for policy in ("fixed", "adaptive") for seed in SEEDS]
+
+
+def key(run: tuple[str, str, str, int]) -> str:
+    return " ".join(map(str, run))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bits", type=Path, help="write columns and digests of weights here instead")
+    file = parser.parse_args().bits
+    datasets = {name: images(PROTOCOLS[name].dataset) for name in SIZES}
+    found = {key(run): trained(config(*run), datasets[run[0]]) for run in runs()}
+    if file is not None:
+        file.write_text(json.dumps(found, indent=1))
+    else:
+        FILE.write_text(json.dumps({name: rows for name, (rows, _) in found.items()}, separators=(",", ":")).replace('],"', '],\n"') + "\n")
+
+
+if __name__ == "__main__":
+    main()
