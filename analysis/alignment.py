@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
-from analysis.figures import INK, MUTED, STYLE
+from analysis.canvas import INK, MUTED, Axes, Figure, new_figure, save, style, ticker
 from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 from analysis.vocabulary import strategy_label
 
@@ -71,18 +67,13 @@ def _spread(row: Any) -> str:
 
 def draw(summary: pd.DataFrame, folder: Path, caption: str) -> None:
     """gradient_alignment.png and .pdf: cosine and relative error over epochs, bands of one standard deviation over seeds."""
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = alignment_figure(summary[summary["layer"] == "all"], caption)
         save(figure, folder / "gradient_alignment")
 
 
-def save(figure: Figure, stem: Path) -> None:
-    figure.savefig(stem.with_suffix(".png"))
-    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "ModDate": None})
-
-
 def alignment_figure(summary: pd.DataFrame, caption: str) -> Figure:
-    figure = Figure(figsize=(6.6, 4.6), layout="constrained")
+    figure = new_figure(6.6, 4.6)
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
     for (cosine, error), (phases, title) in zip(panels.T, PHASES.items(), strict=True):
         own = summary[summary["phases"] == phases]
@@ -90,9 +81,9 @@ def alignment_figure(summary: pd.DataFrame, caption: str) -> Figure:
         _curves(error, own, "relative_error")
         cosine.set_title(title[0].upper() + title[1:], loc="left", fontweight="bold")
         error.set(xlabel="Training epoch", yscale="log")
-        error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        error.yaxis.set_minor_formatter(NullFormatter())
+        error.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        error.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        error.yaxis.set_minor_formatter(ticker.NullFormatter())
         _epochs(error, own["epoch"])
     panels[0, 0].set_ylabel("Cosine similarity with BPTT")
     panels[1, 0].set_ylabel("Relative error\n‖ĝ − BPTT‖ / ‖BPTT‖")
@@ -117,7 +108,7 @@ def _epochs(axes: Axes, epochs: pd.Series) -> None:
     """Early epochs, where most checkpoints lie, apart; zero still on the axis."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     last = int(epochs.max())
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200) if tick <= last]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_locator(ticker.FixedLocator([tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200) if tick <= last]))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
     axes.set_xlim(-0.15, last * 1.1)

@@ -3,15 +3,11 @@
 import itertools
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.alignment import ESTIMATOR_STYLES, save
-from analysis.figures import INK, MUTED, STYLE
+from analysis.alignment import ESTIMATOR_STYLES
+from analysis.canvas import INK, MUTED, Axes, Line2D, new_figure, save, style
 from analysis.layout import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from analysis.vocabulary import strategy_label
 
@@ -42,8 +38,8 @@ def draw(
     curves: pd.DataFrame, slopes: pd.DataFrame, hybrid: pd.DataFrame, regimes: pd.DataFrame, folder: Path, caption: str, beta: float
 ) -> None:
     """bias_order.png and .pdf: bias over β with the fitted slopes, and the hybrid's bias over p with its floor."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    with style():
+        figure = new_figure(7.2, 4.2)
         left, right = figure.subplots(1, 2)
         _draw_orders(left, curves, slopes, beta)
         _draw_hybrid(right, hybrid, regimes)

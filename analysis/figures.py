@@ -2,15 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.answer import Answer
+from analysis.canvas import FAINT, INK, MUTED, Axes, Figure, new_figure, save, style, ticker
 from analysis.curves import mean_curves
 from analysis.explain import Cause
 from analysis.front import staircase
@@ -19,16 +15,9 @@ from analysis.progress import median_progress
 from analysis.vocabulary import COSTS, strategy_label
 from analysis.words import percent
 
-INK, MUTED, FAINT = "#1a1a1a", "#5b6470", "#9aa4af"
 MARKERS = {"standard": "s", "centered": "D", "cosine": "^", "inverse_cosine": "v", "stochastic": "p"}
 HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
 MANY = 1000  # points from which a PDF holds them as pixels
-STYLE: Any = {
-    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": MUTED, "ytick.color": MUTED, "axes.grid": True, "grid.color": "#e6e9ec", "grid.linewidth": 0.6, "axes.axisbelow": True,
-    "lines.linewidth": 1.4, "legend.frameon": False, "pdf.fonttype": 42, "svg.hashsalt": "hybridep", "figure.dpi": 100, "savefig.dpi": 200,
-}  # fmt: skip
 
 
 def draw_all(answer: Answer, folder: Path) -> list[Path]:
@@ -45,18 +34,14 @@ def draw_all(answer: Answer, folder: Path) -> list[Path]:
         "hypervolume": hypervolume_figure,
     }
     written = []
-    with matplotlib.rc_context(STYLE):
+    with style():
         for name, draw in figures.items():
             figure = draw(answer)
-            for suffix in ("png", "pdf"):
-                path = folder / f"{name}.{suffix}"
-                if figure is None:
-                    path.unlink(missing_ok=True)  # of an earlier report
-                    continue
-                dates = {"CreationDate": None, "ModDate": None} if suffix == "pdf" else None
-                figure.savefig(path, metadata=dates)
-                figure.set_layout_engine("none")  # laid out once for both files
-                written.append(path)
+            if figure is not None:
+                written += save(figure, folder / name)
+            else:  # there may be one of an earlier report
+                for suffix in ("png", "pdf"):
+                    (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     return written
 
 
@@ -64,7 +49,7 @@ def front_figure(answer: Answer) -> Figure | None:
     """Accuracy against nudged phases: the thesis's strategies, the search's, and the front."""
     if answer.strategies.table["nudged_phases"].isna().all():
         return None
-    figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+    figure = new_figure(6.6, 4.2)
     axes = figure.subplots()
     _draw_front(axes, answer, "nudged_phases")
     _label_thesis(axes, answer, "nudged_phases")
@@ -77,7 +62,7 @@ def costs_figure(answer: Answer) -> Figure | None:
     costs = [cost for cost in COSTS if cost != "nudged_phases" and answer.strategies.table[cost].notna().any()]
     if not costs:
         return None
-    figure = Figure(figsize=(6.6, 3.3), layout="constrained")
+    figure = new_figure(6.6, 3.3)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, cost in zip(panels, costs, strict=True):
         _draw_front(axes, answer, cost)
@@ -91,7 +76,7 @@ def curves_figure(answer: Answer) -> Figure:
     """Learning curves (left, bands of one standard deviation) and p_std (right) of the front's strategies, centered and standard."""
     names = default_selection(answer)
     curves = mean_curves(answer, names)
-    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
+    figure = new_figure(6.6, 3.4)
     accuracy, probability = figure.subplots(1, 2)
     for name, (colour, line) in _curve_styles(names).items():
         own = curves[curves["strategy"] == name]
@@ -110,7 +95,7 @@ def attainment_figure(answer: Answer) -> Figure | None:
     """What the front's strategies attain in one, half and all of the seeds."""
     if not answer.surfaces:
         return None
-    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+    figure = new_figure(6.6, 3.6)
     axes = figure.subplots()
     limit = answer.references["nudged_phases"].cost
     seeds = answer.surfaces[-1].seeds
@@ -138,7 +123,7 @@ def causes_figure(answer: Answer) -> Figure | None:
     """Accuracy against the longest one-sided run, the share of cheap updates and the free-phase residual."""
     if not answer.causes:
         return None
-    figure = Figure(figsize=(6.6, 2.7), layout="constrained")
+    figure = new_figure(6.6, 2.7)
     panels = figure.subplots(1, len(answer.causes), sharey=True, squeeze=False)[0]
     for axes, cause in zip(panels, answer.causes, strict=True):
         _draw_cause(axes, answer, cause)
@@ -151,15 +136,15 @@ def heat_map_figure(answer: Answer) -> Figure | None:
     grid = answer.heat_map
     if grid is None:
         return None
-    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    figure = new_figure(5.6, 4.0)
     axes = figure.subplots()
     axes.grid(False)
     floor, ceiling = np.nanquantile(grid.accuracy, 0.1), np.nanmax(grid.accuracy)  # a collapsed corner must not flatten the rest
     mesh = axes.pcolormesh(grid.share_edges, grid.beta_edges, 100 * grid.accuracy, cmap="cividis", vmin=100 * floor, vmax=100 * ceiling)
     axes.set(yscale="log", xlabel="Share of cheap updates (mean p_std)", ylabel="Nudge β")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     middle = (floor + ceiling) / 2
     across, up = (grid.share_edges[1:] + grid.share_edges[:-1]) / 2, np.sqrt(grid.beta_edges[1:] * grid.beta_edges[:-1])
     for row, column in zip(*np.nonzero(grid.count), strict=True):
@@ -175,7 +160,7 @@ def importances_figure(answer: Answer) -> Figure | None:
     if found is None:
         return None
     table = found.table.iloc[::-1]
-    figure = Figure(figsize=(6.6, 1.2 + 0.28 * len(table)), layout="constrained")
+    figure = new_figure(6.6, 1.2 + 0.28 * len(table))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (objective, title), colour in zip(
         panels, (("test_acc", "Test accuracy"), ("nudged_phases", "Nudged phases")), (BLUE, VERMILLION), strict=True
@@ -191,7 +176,7 @@ def hypervolume_figure(answer: Answer) -> Figure | None:
     progress = answer.progress
     if len(progress) < 2:
         return None
-    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
+    figure = new_figure(6.6, 3.0)
     axes = figure.subplots()
     kind = "sampler" if answer.samplers else "search"  # repetitions of one sampler share its colour
     colours = dict(zip(progress[kind].unique(), _cycle(progress[kind].nunique()), strict=True))
@@ -325,9 +310,9 @@ def _cycle(length: int) -> list[str]:
 
 
 def _thousands(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:g}")
+        ticker.FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:g}")
     )
 
 

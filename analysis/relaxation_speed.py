@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis.figures import INK, MUTED, STYLE
+from analysis.canvas import INK, MUTED, Axes, Figure, new_figure, save, style
 from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
 TITLES = {"autograd": "autograd on Φ", "fixed": "FixedSteps", "adaptive": "Adaptive"}
@@ -64,19 +61,15 @@ def draw_relaxation_speed(results: pd.DataFrame, folder: Path) -> list[Path]:
         results.loc[results["implementation"] == "adaptive", ["protocol", "tolerance"]].drop_duplicates()["protocol"].duplicated().any()
     )
     name, draw = ("tolerances", tolerances_figure) if several else ("speed", speed_figure)
-    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-    with matplotlib.rc_context(STYLE):
-        figure = draw(results)
-        for path in paths:
-            figure.savefig(path, metadata={"CreationDate": None, "ModDate": None} if path.suffix == ".pdf" else None)
-    return paths
+    with style():
+        return save(draw(results), folder / name)
 
 
 def speed_figure(results: pd.DataFrame) -> Figure:
     """Time, gradient error and arithmetic rate with the centered estimator, by protocol, age of weights, threads and implementation."""
     table = with_speed(results[results["estimator"] == "centered"])
     places = list(table[PLACE].drop_duplicates().itertuples(index=False, name=None))
-    figure = Figure(figsize=(6.8, 1.2 + 0.45 * len(places)), layout="constrained")
+    figure = new_figure(6.8, 1.2 + 0.45 * len(places))
     panels = figure.subplots(1, 3, sharey=True)
     titles = {"milliseconds": "Time per update (ms)", "gradient_error": "Relative gradient error", "gflops": "Relaxation (GFLOP/s)"}
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
@@ -113,7 +106,7 @@ def tolerances_figure(results: pd.DataFrame) -> Figure:
     # Errors do not depend on the number of threads.
     table = results[(results["estimator"] == "centered") & (results["threads"] == results["threads"].min())]
     protocols = list(table["protocol"].unique())
-    figure = Figure(figsize=(1.2 + 2.6 * len(protocols), 3.0), layout="constrained")
+    figure = new_figure(1.2 + 2.6 * len(protocols), 3.0)
     panels = figure.subplots(1, len(protocols), squeeze=False)[0]
     colours = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
     for axes, protocol in zip(panels, protocols, strict=True):

@@ -3,14 +3,10 @@
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from analysis.figures import INK, MUTED, STYLE
+from analysis.canvas import INK, MUTED, Axes, Figure, Patch, new_figure, save, style
 from analysis.layout import SKY, THESIS_COLOURS
 from analysis.thesis_tables import LABELS, ThesisTable
 from hybridep.presets import ONE_SIDED
@@ -30,10 +26,9 @@ PANEL_TITLES = {
 def draw_thesis_figures(table: ThesisTable, folder: Path) -> None:
     """accuracy.png, .pdf and learning_curves.png, .pdf in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE):
-        for name, figure in (("accuracy", accuracy_figure(table)), ("learning_curves", curves_figure(table))):
-            figure.savefig(folder / f"{name}.png")
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "ModDate": None})
+    with style():
+        save(accuracy_figure(table), folder / "accuracy")
+        save(curves_figure(table), folder / "learning_curves")
 
 
 def accuracy_figure(table: ThesisTable) -> Figure:
@@ -44,7 +39,7 @@ def accuracy_figure(table: ThesisTable) -> Figure:
     groups = [rows[rows["relaxation"] == policy].set_index("strategy")[["test_acc", "test_acc_std"]] for policy in table.policies]
     groups += [published] if len(published) else []
     names = [*(f"here, {policy}" for policy in table.policies), *(["thesis"] if len(published) else [])]
-    figure = Figure(figsize=(max(3.6, 1.0 + 0.55 * len(groups) * len(strategies)), 3.6), layout="constrained")
+    figure = new_figure(max(3.6, 1.0 + 0.55 * len(groups) * len(strategies)), 3.6)
     axes = figure.subplots()
     axes.grid(axis="x", visible=False)
     floor = _floor(groups)
@@ -101,7 +96,7 @@ def curves_figure(table: ThesisTable) -> Figure:
     """
     panels = _panels(list(dict.fromkeys(table.curves["strategy"])))
     rows, columns = len(table.policies), len(panels)
-    figure = Figure(figsize=(max(4.2, 2.5 * columns), 0.7 + 2.3 * rows), layout="constrained")
+    figure = new_figure(max(4.2, 2.5 * columns), 0.7 + 2.3 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for policy, line in zip(table.policies, grid, strict=True):
         own = table.curves[table.curves["relaxation"] == policy]

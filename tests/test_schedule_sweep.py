@@ -124,9 +124,9 @@ def test_the_front_keeps_what_nothing_beats() -> None:
 
 
 def running(*argv: str) -> subprocess.Popen[str]:
-    """A study in a process of its own."""
+    """A study in a process of its own, as a notebook would start it: with its kernel's backend for figures."""
     command = [sys.executable, str(STUDIES / "schedule_sweep.py"), *argv]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,16 +1,18 @@
 """`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then beside the study's own work."""
 
 import contextlib
-import io
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hybridep.study.events import write_image
 from hybridep.study.front import Point, front
 from hybridep.study.progress import Progress
+
+if TYPE_CHECKING:
+    from analysis.canvas import Figure
 
 PERIOD_SECONDS: Final = 20.0
 # Drawing may take no more than this share of the driver's time, however many trials there are.
@@ -57,12 +59,18 @@ class FrontImage:
 def draw(points: Sequence[Point], accuracy: str) -> bytes:
     """The front as a PNG: the thesis's strategies by their own markers, the others grey. `accuracy` says whose accuracy it is."""
     # Only now: a study starts without what its report needs.
-    from matplotlib.figure import Figure
+    from analysis.canvas import as_png, style
 
-    from analysis.figures import FAINT, INK, MARKERS
+    with style():
+        return as_png(_front_figure(points, accuracy), dpi=100)
+
+
+def _front_figure(points: Sequence[Point], accuracy: str) -> "Figure":
+    from analysis.canvas import FAINT, INK, new_figure
+    from analysis.figures import MARKERS
     from analysis.layout import THESIS_COLOURS
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=100)
+    figure = new_figure(7, 4.5)
     axes = figure.subplots()
     lowest = max(0.0, max(point.accuracy for point in points) - SHOWN_BELOW_BEST)
     found = [point for point in points if point.strategy not in MARKERS]
@@ -91,6 +99,4 @@ def draw(points: Sequence[Point], accuracy: str) -> bytes:
     axes.set_axisbelow(True)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=5, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    return figure
