@@ -18,10 +18,6 @@ from typing import Any, Final, cast
 import numpy as np
 import pandas as pd
 import torch
-from benchmarking.autograd_ep import AutogradEP
-from benchmarking.implementation import ClosedForm, Implementation, Outcome
-from benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
-from benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 from torch import Tensor
 
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
@@ -36,6 +32,10 @@ from hybridep.streams import stream
 from hybridep.study.arguments import as_json, parse
 from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from hybridep.trainer import learning_rate
+from studies.benchmarking.autograd_ep import AutogradEP
+from studies.benchmarking.implementation import ClosedForm, Implementation, Outcome
+from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
+from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 
 KIND: Final = "relaxation_benchmark"
 BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-import schedule_sweep
-
 from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
@@ -22,6 +20,7 @@ from hybridep.study.arguments import StudyArgs, given
 from hybridep.study.folder import StudyFolder, now
 from hybridep.study.resources import Resources
 from hybridep.study.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
+from studies import schedule_sweep
 
 SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
 EPOCHS: Final = 8

@@ -1,20 +1,16 @@
 """Schedule sweeps for tests: how a command line is refused, and a small study that was begun and has run nothing."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hybridep.study import study as running_study
+from hybridep.study.arguments import parse
+from studies import schedule_sweep
+
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
-sys.path.insert(0, str(STUDIES))
-
-import schedule_sweep  # noqa: E402
-
-from hybridep.study import study as running_study  # noqa: E402
-from hybridep.study.arguments import parse  # noqa: E402
-
 TINY = ("--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300", "--seeds", "0", "1")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,7 @@ import pandas as pd
 import pytest
 
 # As the interpreter does for a script of that folder.
-sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
-
-from bias_order import main
+from studies.bias_order import main
 
 SMALL = ["--sizes", "64", "24", "10", "--samples", "4", "--trained", "1"]
 

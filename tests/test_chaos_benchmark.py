@@ -1,18 +1,14 @@
 """The chaos benchmark's comparison, on rows that were written by hand."""
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
-
-from chaos_benchmark import SEEDS, Args, benchmark, compared, plan
-
 from hybridep.study.resources import Resources
+from studies.chaos_benchmark import SEEDS, Args, benchmark, compared, plan
 
 Rows = dict[str, list[dict[str, Any]]]
 

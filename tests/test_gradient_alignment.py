@@ -1,7 +1,6 @@
 """`studies/gradient_alignment.py` from its command line: Figure 4's numbers on small runs, and mistakes told in one line."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-# As the interpreter does for a script of that folder.
-sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
-
-from gradient_alignment import main
-
 from analysis.alignment import summarise
+
+# As the interpreter does for a script of that folder.
+from studies.gradient_alignment import main
 
 SMALL = ["--sizes", "64", "24", "10", "--beta", "0.2", "--samples", "16", "--train-samples", "320", "--epochs", "3"]
 

@@ -1,13 +1,8 @@
 """The measurement of memory, on digits. Its figures are asserted only as far as no noise reaches."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))  # as for a script that is run from there
-
-import memory_benchmark
+from studies import memory_benchmark
 
 
 def test_a_trial_takes_more_than_a_worker_that_waits() -> None:

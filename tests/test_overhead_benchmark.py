@@ -1,17 +1,13 @@
 """The overhead benchmark's arithmetic, on a study of which every second is known."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
-
-from overhead_benchmark import Args, DriverState, Timeline, measured, plan, projected
-
 from hybridep.config import InvalidInput
 from hybridep.study.folder import StudyFolder
+from studies.overhead_benchmark import Args, DriverState, Timeline, measured, plan, projected
 
 DESCRIPTION = {"kind": "overhead_benchmark", "arguments": {}, "protocol": {}, "seeds": [], "dataset": {}, "trials_planned": 6}
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,19 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))  # as for a script that is run from there
-
-import relaxation_benchmark
-from benchmarking.autograd_ep import AutogradEP
-from benchmarking.implementation import ClosedForm
-from benchmarking.products import flops_per_step, operations, share_in_products
-from benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
-
 from analysis.relaxation_speed import as_text, tolerances_figure, with_speed
 from hybridep.config import TrialConfig
 from hybridep.estimators import ESTIMATORS
 from hybridep.presets import PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps
+from studies import relaxation_benchmark
+from studies.benchmarking.autograd_ep import AutogradEP
+from studies.benchmarking.implementation import ClosedForm
+from studies.benchmarking.products import flops_per_step, operations, share_in_products
+from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 
 MLP = TrialConfig(sizes=(64, 12, 8, 10), T1=7, T2=4, beta=0.5)
 CONV = TrialConfig(
@@ -111,8 +107,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     cifar = PROTOCOLS["cifar10"].replace(channels=(2, 2, 3), batch_size=8, T1=9, T2=3)
     monkeypatch.setattr(relaxation_benchmark, "PROTOCOLS", {"fashion-mnist": mlp, "fashion-conv": conv, "cifar10": cifar})
     monkeypatch.setattr(relaxation_benchmark, "FREE_STEPS", {"fashion-conv": 11})
-    monkeypatch.setattr("benchmarking.products.ROUNDS", 1)
-    monkeypatch.setattr("benchmarking.products.SHORTEST_ROUND", 1e-6)
+    monkeypatch.setattr("studies.benchmarking.products.ROUNDS", 1)
+    monkeypatch.setattr("studies.benchmarking.products.SHORTEST_ROUND", 1e-6)
 
 
 def run(official_files: Callable[..., object], tmp_path: Path, *options: str) -> Path:

@@ -1,14 +1,10 @@
 """What a trial gets of a cluster where nothing is said, where a trial fits, and how many run at a time."""
 
 import os
-import sys
-from pathlib import Path
 
 import pynvml
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
 from hybridep.cluster.machine import DriverFault
 from hybridep.config import InvalidInput

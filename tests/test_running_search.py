@@ -1,7 +1,6 @@
 """Which trial comes next, and what is remembered of it: in order, after crashes, with every sampler."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
 
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep  # isort: split
-
 from hybridep.config import TrialConfig
 from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
 from hybridep.study.front import Point, front
 from hybridep.study.resources import Resources
+from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep
 
 THESIS = ["standard", "centered", "cosine", "inverse_cosine", "stochastic"]
 

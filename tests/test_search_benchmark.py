@@ -2,20 +2,14 @@
 
 import csv
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-STUDIES = Path(__file__).resolve().parent.parent / "studies"
-sys.path.insert(0, str(STUDIES))
-
-import schedule_sweep  # noqa: E402
-import search_benchmark  # noqa: E402
-from search_benchmark import Args, searches  # noqa: E402
-
-from analysis.findings import sampler_verdicts  # noqa: E402
-from analysis.progress import Sampler  # noqa: E402
+from analysis.findings import sampler_verdicts
+from analysis.progress import Sampler
+from studies import schedule_sweep, search_benchmark
+from studies.search_benchmark import Args, searches
 
 TINY = ["--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300"]
 

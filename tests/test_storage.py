@@ -12,17 +12,15 @@ from typing import Any
 import fsspec
 import pytest
 
+from hybridep.checkpoints import Checkpoints
+from hybridep.config import InvalidInput
+from hybridep.storage import StorageError, UrlFolder
+from hybridep.study import mirror as mirroring
+from hybridep.study.folder import StudyFolder
+from hybridep.study.mirror import Mirror
+from tests.trials import COSINE, begin_in, rows
+
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
-sys.path.insert(0, str(STUDIES))
-
-from hybridep.checkpoints import Checkpoints  # noqa: E402
-from hybridep.config import InvalidInput  # noqa: E402
-from hybridep.storage import StorageError, UrlFolder  # noqa: E402
-from hybridep.study import mirror as mirroring  # noqa: E402
-from hybridep.study.folder import StudyFolder  # noqa: E402
-from hybridep.study.mirror import Mirror  # noqa: E402
-from tests.trials import COSINE, begin_in, rows  # noqa: E402
-
 DESCRIPTION = {"kind": "sweep", "arguments": {}, "protocol": {}, "seeds": [], "dataset": {}, "trials_planned": 1}
 BOTH_STORES = pytest.mark.parametrize("store", ["memory", "file"])
 

@@ -10,15 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.browser import CHROMIUM, headless, wait
-from tests.synthetic_study import PROTOCOL, THESIS, records
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "studies"))
-
 from hybridep.study.events import EventLog
 from hybridep.study.front import Point
 from hybridep.study.front_image import FrontImage, draw
 from hybridep.study.progress import Progress
+from tests.browser import CHROMIUM, headless, wait
+from tests.synthetic_study import PROTOCOL, THESIS, records
 
 EPOCHS = 3
 SEEDS = (0, 1)

@@ -15,20 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.thesis_figures import accuracy_figure, curves_figure
+from analysis.thesis_report import main as report
+from analysis.thesis_report import write_thesis_report
+from analysis.thesis_tables import ThesisTable, caption, latex, markdown, pooled_deviation, read_table, shown_table
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES
+from hybridep.study import study as running_study
+from hybridep.study.arguments import as_json
+from studies.thesis_tables import Args, plan
+
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
-sys.path.insert(0, str(STUDIES))
-
-from thesis_tables import Args, plan  # noqa: E402
-
-from analysis.thesis_figures import accuracy_figure, curves_figure  # noqa: E402
-from analysis.thesis_report import main as report  # noqa: E402
-from analysis.thesis_report import write_thesis_report  # noqa: E402
-from analysis.thesis_tables import ThesisTable, caption, latex, markdown, pooled_deviation, read_table, shown_table  # noqa: E402
-from hybridep.config import InvalidInput, TrialConfig  # noqa: E402
-from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES  # noqa: E402
-from hybridep.study import study as running_study  # noqa: E402
-from hybridep.study.arguments import as_json  # noqa: E402
-
 FASHION = Args(table="fashion-mnist")
 UPDATES = {"mnist": 469, "fashion-mnist": 469, "cifar10": 391, "fashion-conv": 40}
 OUTPUTS = ("table.csv", "table.md", "table.tex", "trials.csv", "curves.csv")

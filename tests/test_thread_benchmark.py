@@ -1,14 +1,11 @@
 """The comparison of trials together with trials in turn, on digits at sizes that take seconds. Times are never asserted."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))  # as for a script that is run from there
-
-import thread_benchmark
+from studies import thread_benchmark
 
 
 @pytest.mark.skipif(thread_benchmark.os.cpu_count() == 1, reason="needs two CPUs")

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarking.implementation import Outcome, sgd
 from hybridep.config import TrialConfig
 from hybridep.estimators import Estimator
 from hybridep.kernels import flat
 from hybridep.networks.layered import ORACLE_ACTIVATIONS
+from studies.benchmarking.implementation import Outcome, sgd
 
 POOLING: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda z: z,

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmarking.implementation import ClosedForm
 from hybridep.config import TrialConfig
 from hybridep.estimators import ESTIMATORS
 from hybridep.networks import Dynamics
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, Equilibrium, Relaxation
+from studies.benchmarking.implementation import ClosedForm
 
 # A sample rests when no unit moves by so much in a step, and is given up as unconverged after so many steps.
 AT_REST, PATIENCE = 1e-10, 10_000

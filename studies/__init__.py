@@ -1,0 +1,1 @@
+"""One study or benchmark a file: `python studies/<name>.py --help`."""
