@@ -8,6 +8,7 @@ import numpy as np
 from analysis.answer import Answer
 from analysis.canvas import FAINT, INK, MUTED, Axes, Figure, new_figure, save, style, ticker
 from analysis.curves import mean_curves
+from analysis.escape import for_figure
 from analysis.explain import Cause
 from analysis.front import staircase
 from analysis.layout import BLUE, FOUND_COLOURS, SKY, THESIS_COLOURS, VERMILLION, accuracy_window, default_selection, spread_labels
@@ -181,13 +182,13 @@ def hypervolume_figure(answer: Answer) -> Figure | None:
     kind = "sampler" if answer.samplers else "search"  # repetitions of one sampler share its colour
     colours = dict(zip(progress[kind].unique(), _cycle(progress[kind].nunique()), strict=True))
     for label, own in progress.groupby("search", sort=False):
-        faint = {"lw": 0.7, "alpha": 0.6} if answer.samplers else {"label": label}
+        faint = {"lw": 0.7, "alpha": 0.6} if answer.samplers else {"label": for_figure(str(label))}
         axes.step(own["trials"], own["hypervolume"], where="post", color=colours[own[kind].iloc[0]], **faint)
     if answer.samplers:
         searches = progress.groupby("sampler")["search"].nunique()
         for name, own in median_progress(progress).groupby("sampler", sort=False):
             label = f"{name}, median of {searches[name]}" if searches[name] > 1 else str(name)
-            axes.step(own["trials"], own["hypervolume"], where="post", color=colours[name], lw=2.0, label=label)
+            axes.step(own["trials"], own["hypervolume"], where="post", color=colours[name], lw=2.0, label=for_figure(label))
     axes.set(xlabel="Searched strategies, after the thesis's", ylabel=f"Hypervolume ({_selected_by(answer)})")
     axes.legend(loc="lower right")
     return figure

@@ -2,8 +2,6 @@
 
 import base64
 import gzip
-import html
-import json
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -15,6 +13,7 @@ import pandas as pd
 import plotly
 
 from analysis.answer import HEADROOM, Answer
+from analysis.escape import for_html, for_script
 from analysis.findings import findings, match_question
 from analysis.payload import MOST_CURVES, embedded, payload, thinning
 from analysis.results import csv_value
@@ -40,19 +39,19 @@ def render(answer: Answer) -> str:
     package = files("analysis")
     template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=html.escape(_title(answer)),
-        subtitle=html.escape(_subtitle(answer)),
+        title=for_html(_title(answer)),
+        subtitle=for_html(_subtitle(answer)),
         style=package.joinpath("page.css").read_text(encoding="utf-8"),
         script=package.joinpath("page.js").read_text(encoding="utf-8"),
         plotly=_compressed_plotly(),
-        data=_json(payload(answer)),
+        data=for_script(payload(answer)),
         findings=_items(findings(answer)),
         notes=_items([*answer.notes, *filter(None, [thinning(answer)])]),
         strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
         matching=_matching(answer),
         dominance=_dominance(answer),
         others=_others(answer),
-        reference=html.escape(_reference(answer)),
+        reference=for_html(_reference(answer)),
         selected=_selected(answer),
         spread="standard deviation" if (answer.strategies.table["n_seeds"] > 1).any() else "standard deviation (none here: one seed each)",
         study=_definitions(_study_facts(answer)),
@@ -67,11 +66,6 @@ def _compressed_plotly() -> str:
     """plotly.js as base64 of gzip: 2 MB instead of the 4.8 MB of the script itself. The page inflates it."""
     script = Path(plotly.__file__).with_name("package_data").joinpath("plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(script, compresslevel=9, mtime=0)).decode()
-
-
-def _json(values: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _title(answer: Answer) -> str:
@@ -102,14 +96,12 @@ def _reference(answer: Answer) -> str:
 
 
 def _items(sentences: Iterable[str]) -> str:
-    return "".join(f"<li>{html.escape(sentence).replace(' %', '&nbsp;%')}</li>" for sentence in sentences)
+    return "".join(f"<li>{for_html(sentence).replace(' %', '&nbsp;%')}</li>" for sentence in sentences)
 
 
 def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
     return "".join(
-        f"<div><dt>{html.escape(str(name))}</dt><dd>{html.escape(str(value))}</dd></div>"
-        for name, value in facts
-        if value not in (None, "")
+        f"<div><dt>{for_html(str(name))}</dt><dd>{for_html(str(value))}</dd></div>" for name, value in facts if value not in (None, "")
     )
 
 
@@ -136,7 +128,7 @@ def _matching(answer: Answer) -> str:
     more = f"<p>Not shown, but in matching.csv: {count(left)} more.</p>" if left else ""
     table = _table(shown, answer) + more if len(shown) else "<p>No candidate was that cheap.</p>"
     return (
-        f"<section><h2>{html.escape(match_question(found))}</h2>{table}"
+        f"<section><h2>{for_html(match_question(found))}</h2>{table}"
         f'<p class="small">All candidates at {budget}&nbsp;% of centered\'s nudged phases or fewer, in whole percents, the one first that '
         f"{_selected(answer)} accuracy prefers: the answer rests on this one, so that trying many does not help. Differences are of test "
         f"accuracy to centered, paired over shared seeds. Yes: the whole 95&nbsp;% interval lies above −{margin} point; no: all of it "
@@ -171,14 +163,14 @@ def _others(answer: Answer) -> str:
 def _table(table: pd.DataFrame, answer: Answer) -> str:
     """A table that scrolls sideways in its own box; a strategy's name is a button that shows its curves."""
     by_label = {name.replace("_", " "): name for name in answer.strategies.table.index}
-    head = "".join(f'<th scope="col"{_class(name)}>{html.escape(name)}</th>' for name in table.columns)
+    head = "".join(f'<th scope="col"{_class(name)}>{for_html(name)}</th>' for name in table.columns)
     lines = []
     for row in table.to_dict("records"):
         cells = []
         for name, cell in row.items():
-            text = html.escape(str(cell))
+            text = for_html(str(cell))
             if name in ("Strategy", "Dominated by") and cell in by_label:
-                text = f'<button type="button" class="pick" data-strategy="{html.escape(by_label[cell])}">{text}</button>'
+                text = f'<button type="button" class="pick" data-strategy="{for_html(by_label[cell])}">{text}</button>'
             cells.append(f"<td{_class(str(name))}>{text}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.escape import from_csv
 from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, read_records
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, SEARCHED_FIELDS, THESIS, TOTAL_COLUMNS
 from hybridep.config import InvalidInput
@@ -211,9 +212,12 @@ def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 def _read_table(path: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"trial_id": str, "strategy": str, "knots": str})
+        # A strategy may be called "NA"; what is missing is empty.
+        table = pd.read_csv(path, dtype={"trial_id": str, "strategy": str, "knots": str}, keep_default_na=False, na_values=[""])
     except ValueError:  # not CSV, not UTF-8, or empty
         raise InvalidInput(f"{path}: is not a readable CSV file") from None
+    for name in table.columns[~table.dtypes.map(pd.api.types.is_numeric_dtype)]:
+        table[name] = table[name].map(lambda cell: from_csv(cell) if isinstance(cell, str) else cell)
     missing = [column for column in (*KEYS, "epoch", "nudged_phases", "test_acc") if column not in table]
     if missing:
         raise InvalidInput(f"{path}: has no column {', '.join(missing)}")

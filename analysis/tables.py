@@ -8,6 +8,7 @@ import pyarrow  # type: ignore[import-untyped]
 from pyarrow import csv
 
 from analysis.answer import Answer
+from analysis.escape import for_csv, for_latex, for_markdown, visible
 from analysis.vocabulary import COSTS, SEARCHED_FIELDS, strategy_label
 from analysis.words import count, p_value, percent, point_span, points, probability, seconds, span, spread
 
@@ -15,6 +16,7 @@ from analysis.words import count, p_value, percent, point_span, points, probabil
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Numbers in full, nothing for NaN and None. Ten times faster than DataFrame.to_csv, which curves of many trials need."""
     partial = path.with_name(path.name + ".partial")
+    table = _without_formulas(table)
     mixed = [
         name for name in table if table[name].dtype == object and pd.api.types.infer_dtype(table[name], skipna=True).startswith("mixed")
     ]
@@ -24,6 +26,15 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     except pyarrow.ArrowInvalid:  # some text holds a comma or a quote
         _write_rows(arrow, partial, "needed")
     partial.replace(path)  # a reader never sees half a table
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its text as `for_csv` makes it; numbers are left alone."""
+    changes = {}
+    for name in table.columns[~table.dtypes.map(pd.api.types.is_numeric_dtype)]:
+        texts = [text for text in table[name].dropna().unique() if isinstance(text, str)]
+        changes[name] = {text: safe for text in texts if (safe := for_csv(text)) != text}
+    return table.replace({name: change for name, change in changes.items() if change}) if any(changes.values()) else table
 
 
 def _write_rows(table: pyarrow.Table, path: Path, quoting: str) -> None:
@@ -144,22 +155,23 @@ def shown_samplers(answer: Answer) -> pd.DataFrame:
 def as_markdown(table: pd.DataFrame) -> str:
     """A pipe table, numbers to the right."""
     lines = [list(table.columns), ["---:" if _numeric(table[name]) else "---" for name in table.columns], *table.to_numpy().tolist()]
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(for_markdown(str(cell)) for cell in line) + " |\n" for line in lines)
 
 
 def as_latex(table: pd.DataFrame) -> str:
     """A booktabs tabular, numbers to the right."""
     columns = "".join("r" if _numeric(table[name]) else "l" for name in table.columns)
-    lines = [" & ".join(latex_text(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
+    lines = [" & ".join(for_latex(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def as_text(table: pd.DataFrame) -> str:
     """Columns aligned with spaces."""
-    widths = [max(map(len, [name, *table[name].astype(str)])) for name in table.columns]
     right = [_numeric(table[name]) for name in table.columns]
-    lines = [list(table.columns), ["─" * width for width in widths], *table.astype(str).to_numpy().tolist()]
+    table = table.astype(str).map(visible)
+    widths = [max(map(len, [name, *table[name]])) for name in table.columns]
+    lines = [list(table.columns), ["─" * width for width in widths], *table.to_numpy().tolist()]
     cells = [
         [cell.rjust(width) if aside else cell.ljust(width) for cell, width, aside in zip(line, widths, right, strict=True)]
         for line in lines
@@ -170,20 +182,3 @@ def as_text(table: pd.DataFrame) -> str:
 def _numeric(column: pd.Series) -> bool:
     """Whether a column of text holds numbers (and dashes) only."""
     return bool(len(column)) and all(cell[:1] in "0123456789+−–—<>-" for cell in column.astype(str) if cell)
-
-
-def latex_text(text: str) -> str:
-    """Plain text as LaTeX source."""
-    for plain, tex in (
-        ("\\", r"\textbackslash{}"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("&", r"\&"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("β", r"$\beta$"),
-    ):
-        text = text.replace(plain, tex)
-    for plain, tex in (("−", "$-$"), ("–", "--"), ("—", "---"), ("●", r"$\bullet$"), ("<", "$<$"), (">", "$>$")):
-        text = text.replace(plain, tex)
-    return text

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.canvas import INK, MUTED, Axes, Figure, Patch, new_figure, save, style
+from analysis.escape import for_figure
 from analysis.layout import SKY, THESIS_COLOURS
 from analysis.thesis_tables import LABELS, ThesisTable
 from hybridep.presets import ONE_SIDED
@@ -133,4 +134,4 @@ def _band(axes: Axes, curve: pd.DataFrame, name: str) -> None:
 
 def _title(figure: Figure, table: ThesisTable) -> None:
     characters = round(figure.get_figwidth() * 13)
-    figure.suptitle("\n".join(textwrap.wrap(table.title, characters)), fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(for_figure(table.title), characters)), fontsize=9)

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.escape import for_latex, for_markdown
 from analysis.read import Study, planned_epochs, read_study
 from analysis.results import csv_value
-from analysis.tables import as_latex, as_markdown, latex_text
+from analysis.tables import as_latex, as_markdown
 from analysis.words import count, joined, points, seconds, spread
 from hybridep.config import InvalidInput
 from hybridep.datasets import DATASETS
@@ -319,12 +320,12 @@ def caption(table: ThesisTable) -> list[str]:
 
 def markdown(table: ThesisTable, shown: pd.DataFrame) -> str:
     """A heading, the caption with its departures in bold, and a pipe table."""
-    said = [f"**{sentence}**" if sentence in table.departures else sentence for sentence in caption(table)]
-    return f"# {table.title}\n\n{' '.join(said)}\n\n{as_markdown(shown)}"
+    said = [f"**{for_markdown(told)}**" if told in table.departures else for_markdown(told) for told in caption(table)]
+    return f"# {for_markdown(table.title)}\n\n{' '.join(said)}\n\n{as_markdown(shown)}"
 
 
 def latex(table: ThesisTable, shown: pd.DataFrame) -> str:
     """A table float with its caption."""
     needed, tabular = as_latex(shown).split("\n", 1)
-    said = latex_text(" ".join(caption(table)))
+    said = for_latex(" ".join(caption(table)))
     return f"{needed}\n\\begin{{table}}\n\\centering\n\\caption{{{said}}}\n\\label{{tab:{table.name}}}\n{tabular}\\end{{table}}\n"
