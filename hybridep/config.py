@@ -50,8 +50,10 @@ class TrialConfig(BaseModel):
 
     # Data
     dataset: str = "digits"
-    train_samples: int | None = Field(None, ge=1, description="first N training images; all where not given")
-    test_samples: int | None = Field(None, ge=1, description="first N test images; all where not given")
+    train_samples: int | None = Field(
+        None, ge=1, description="training images to keep (of data of your own: of every class); all where not given"
+    )
+    test_samples: int | None = Field(None, ge=1, description="test images to keep, likewise; all where not given")
     validation: int = Field(0, ge=0, description="training images held out for validation, drawn once for all seeds")
     std_factor: float = Field(1.0, gt=0, description="inputs are divided by this many standard deviations")
     augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip (thesis section 3.4)")

@@ -62,6 +62,8 @@ DATASETS: Final[dict[str, DatasetInfo]] = {
 
 
 OWN: Final = ".npz"
+# As their publishers made them: these come with their classes mixed.
+PUBLISHED: Final = dict(DATASETS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,10 @@ def _checksum(arrays: tuple[NDArray[Any], ...]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Positions (int64 [n], ascending): `train` and `validation` among the training images, `test` among the test images."""
+    """Positions (int64 [n]): `train` and `validation` among the training images, `test` among the test images.
+
+    Ascending for a published dataset; for any other, each beginning of them has all classes in proportion.
+    """
 
     train: Labels
     validation: Labels
@@ -145,20 +150,49 @@ class Splits:
 
 
 def split(dataset: Dataset, validation: int = 0, train_samples: int | None = None, test_samples: int | None = None) -> Splits:
-    """Keep the first `train_samples` training and `test_samples` test images (all where None); hold `validation` of the former out.
+    """Keep `train_samples` training and `test_samples` test images (all where None), and hold `validation` of the former out.
 
-    Which ones are held out depends on the two counts alone, so every seed selects on the same images. DatasetError if the counts do
-    not fit the dataset or leave nothing to train on.
+    Of a published dataset, whose classes are mixed, the first ones are kept. Any other may be sorted by class: of it, images are kept and
+    held out in proportion from all classes. Either way the choice depends on the dataset and the counts alone, so every seed selects on
+    the same images. DatasetError if the counts do not fit the dataset, or leave nothing to train on or nothing of some class.
     """
-    kept = _first(train_samples, dataset.info.train, "train_samples", f"the training images of {dataset.info.name} at hand")
-    tested = _first(test_samples, dataset.info.test, "test_samples", f"the test images of {dataset.info.name} at hand")
+    kept = _count(train_samples, dataset.info.train, "train_samples", f"the training images of {dataset.info.name} at hand")
+    tested = _count(test_samples, dataset.info.test, "test_samples", f"the test images of {dataset.info.name} at hand")
     if not 0 <= validation < kept:
         raise DatasetError(f"validation {validation}: must be 0 to {kept - 1}, to leave a training image of the {kept} in use")
-    order = _fixed_permutation(kept)
-    return Splits(np.sort(order[validation:]), np.sort(order[:validation]), np.arange(tested, dtype=np.int64))
+    if dataset.info == PUBLISHED.get(dataset.info.name):
+        order = _fixed_permutation(kept)
+        return Splits(np.sort(order[validation:]), np.sort(order[:validation]), np.arange(tested, dtype=np.int64))
+    chosen = _mixed(dataset.train_labels)[:kept]
+    # Mixed anew, so that both ends, and not the beginning alone, have every class.
+    chosen = chosen[_mixed(dataset.train_labels[chosen])]
+    splits = Splits(chosen[: kept - validation], chosen[kept - validation :], _mixed(dataset.test_labels)[:tested])
+    _check_classes(dataset, splits)
+    return splits
 
 
-def _first(samples: int | None, available: int, argument: str, which: str) -> int:
+def _mixed(labels: Labels) -> Labels:
+    """A fixed order of images, of which each beginning and each end has every class, as far as it goes, and in proportion."""
+    order = _fixed_permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.empty(len(labels))
+    place[by_class] = rank / np.maximum(1, np.repeat(counts, counts) - 1)  # from 0, the first of its class, to 1, the last
+    return order[np.argsort(place[order], kind="stable")]
+
+
+def _check_classes(dataset: Dataset, splits: Splits) -> None:
+    missing = np.setdiff1d(np.concatenate([dataset.train_labels, dataset.test_labels]), dataset.train_labels[splits.train])
+    if len(missing):
+        named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise DatasetError(
+            f"dataset {dataset.info.name}: the {len(splits.train)} images to train on have none of class {named};"
+            f" there must be some of each class that the data set names, take more images or hold fewer out for validation"
+        )
+
+
+def _count(samples: int | None, available: int, argument: str, which: str) -> int:
     if samples is not None and not 1 <= samples <= available:
         raise DatasetError(f"{argument} {samples}: must be 1 to {available}, {which}")
     return available if samples is None else samples

@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridep import datasets
-from hybridep.datasets import DATASETS, Dataset, DatasetError, load, split
+from hybridep.datasets import DATASETS, Dataset, DatasetError, DatasetInfo, load, split
+from tests.conftest import idx_bytes
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(not FASHION_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
@@ -755,6 +756,76 @@ def test_splits_follow_what_was_loaded(official_files):
     splits = split(dataset, validation=10)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (20, 10, 7)
     assert "must be 1 to 30" in complaint(lambda: split(dataset, train_samples=31))
+
+
+def sorted_by_class(counts, test=(20,) * 4, name="shapes"):
+    """A dataset that is not a published one, with these many training images of each class, class after class."""
+    train_labels, test_labels = (np.repeat(np.arange(4), each) for each in (counts, test))
+    images = np.random.default_rng(0).integers(0, 256, (len(train_labels) + len(test_labels), 1, 4, 4)).astype(np.uint8)
+    info = DatasetInfo(name, (1, 4, 4), 4, len(train_labels), len(test_labels), (0.5,), (0.3,))
+    return Dataset.from_arrays(info, images[: len(train_labels)], train_labels, images[len(train_labels) :], test_labels)
+
+
+@given(st.data())
+def test_splits_of_data_sorted_by_class_have_every_class_in_proportion(data):
+    counts = data.draw(st.lists(st.integers(8, 200), min_size=4, max_size=4))
+    kept = data.draw(st.integers(8, sum(counts)))
+    validation = data.draw(st.integers(0, kept // 2))
+    tested = data.draw(st.integers(1, 80))
+    dataset = sorted_by_class(counts)
+    splits = split(dataset, validation, kept, tested)
+    chosen = np.concatenate([splits.train, splits.validation])
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (kept - validation, validation, tested)
+    assert len(set(chosen)) == kept
+    shares = np.array(counts) / sum(counts)
+    # One of each of the four classes comes before all others: that, and rounding, is all that a class may be off by.
+    assert np.abs(np.bincount(dataset.train_labels[chosen], minlength=4) - kept * shares).max() <= 2 + 4 * shares.max()
+    assert np.bincount(dataset.train_labels[splits.train], minlength=4).min() >= 1
+    assert np.ptp(np.bincount(dataset.test_labels[splits.test], minlength=4)) <= 1
+    if validation >= 4:
+        several = np.bincount(dataset.train_labels[chosen], minlength=4) > 1
+        assert np.bincount(dataset.train_labels[splits.validation], minlength=4)[several].min() >= 1
+
+
+def test_smaller_choices_of_ones_own_data_are_parts_of_larger_ones():
+    dataset = sorted_by_class((30, 40, 50, 60))
+    small, large = split(dataset, 0, 40, 10), split(dataset, 0, 80, 20)
+    assert set(small.train) < set(large.train)
+    assert set(small.test) < set(large.test)
+    assert set(split(dataset, 20).validation) < set(split(dataset, 40).validation)
+
+
+def test_the_choice_among_ones_own_images_is_the_same_for_everyone():
+    splits = split(sorted_by_class((30, 40, 50, 60)), 20, 100, 30)
+    digest = hashlib.sha256(np.concatenate([splits.train, splits.validation, splits.test]).astype("<i8").tobytes()).hexdigest()[:16]
+    assert digest == "016d1c63acccbee6"
+
+
+def test_the_first_test_images_of_ones_own_are_of_all_classes():
+    dataset = sorted_by_class((10,) * 4, test=(100,) * 4)
+    assert np.bincount(dataset.test_labels[split(dataset).test[:40]]).tolist() == [10] * 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "validation", "train_samples", "missing"),
+    [
+        ((10, 10, 10, 10), 0, 3, "3 images to train on have none of class "),
+        ((10, 10, 10, 10), 37, None, "3 images to train on have none of class "),
+        ((10, 0, 10, 0), 0, None, "20 images to train on have none of class 1, 3;"),
+    ],
+)
+def test_a_choice_that_leaves_nothing_of_some_class_is_refused(counts, validation, train_samples, missing):
+    message = complaint(lambda: split(sorted_by_class(counts), validation, train_samples))
+    assert message.startswith(f"dataset shapes: the {missing}")
+
+
+def test_files_in_an_official_format_that_are_not_the_published_ones_are_chosen_from_all_classes(tmp_path):
+    for part, each in (("train", 30), ("t10k", 5)):
+        labels = np.repeat(np.arange(10), each)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((len(labels), 28, 28))))
+    dataset = load("mnist", tmp_path)
+    assert np.bincount(dataset.train_labels[split(dataset, 0, 100).train]).tolist() == [10] * 10
 
 
 # A dataset of the user's own
