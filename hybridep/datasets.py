@@ -15,7 +15,6 @@ import pickle
 import socket
 import tarfile
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +24,8 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hybridep import own_arrays
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -71,7 +72,8 @@ class Dataset:
     """All images and labels of a dataset, resident. `info.train` and `info.test` are the counts loaded, not the official ones.
 
     Images are uint8 [N, C, H, W], labels int64 [N]. The arrays are read-only, as they are when they come out of Ray's object store:
-    trials share them. `checksum` is the SHA-256 over the four arrays, the same whatever kind of file they came from.
+    trials share them. `checksum` is the SHA-256 over the four arrays, the same whatever kind of file they came from. `notes` are sentences
+    on how a user's own file was read, where that was not plain.
     """
 
     info: DatasetInfo
@@ -80,6 +82,7 @@ class Dataset:
     test_images: Images
     test_labels: Labels
     checksum: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -102,6 +105,10 @@ class Dataset:
         for array in arrays:
             array.setflags(write=False)
         return cls(replace(info, train=len(train_images), test=len(test_images)), *arrays, _checksum(arrays))
+
+    def described(self) -> dict[str, str]:
+        """What a study.json says of it."""
+        return {"name": self.info.name, "checksum": self.checksum, **({"notes": "; ".join(self.notes)} if self.notes else {})}
 
 
 def _check_images_and_labels(info: DatasetInfo, images: NDArray[Any], labels: NDArray[Any], images_in: str, labels_in: str) -> None:
@@ -259,15 +266,15 @@ def load(name: str, data_dir: Path | None = None, download: bool = True) -> Data
     where Debian installs Fashion-MNIST. Missing files are downloaded by torchvision if it can and `download` allows it, into `data_dir`,
     $HYBRIDEP_DATA or ~/.cache/hybridep, the first that is given. Files in the official formats may hold any number of images.
 
-    A name that ends in .npz is a user's own dataset, a file with the arrays train_images, train_labels, test_images and test_labels:
-    images uint8 [N, C, H, W] or [N, H, W], labels integers [N] from 0. It joins `DATASETS` under that name.
+    A name that ends in .npz is a user's own dataset, a file with the arrays train_images, train_labels, test_images and test_labels, read
+    as `own_arrays` says. It joins `DATASETS` under that name.
 
     DatasetError for an unknown name, files that cannot be had, and damaged files.
     """
     if name.endswith(OWN):
         return _read_own(name)
     if name not in DATASETS:
-        raise DatasetError(f"dataset {name!r}: must be one of {', '.join(DATASETS)}, or an .npz file of your own")
+        raise DatasetError(f"dataset {name!r}: must be one of {', '.join(PUBLISHED)}, or an .npz file of your own")
     if name == "digits":
         return Dataset.from_arrays(DATASETS[name], *_read_digits())
     if data_dir is not None:
@@ -285,39 +292,40 @@ def load(name: str, data_dir: Path | None = None, download: bool = True) -> Data
 
 
 def register(info: DatasetInfo) -> None:
-    """Make a dataset known by its name, so that configurations on it can be checked; one that is known stays as it is."""
+    """Make a dataset known by its name, so that configurations on it can be checked: a user's own as it now is, others as they were."""
+    if info.name.endswith(OWN):
+        DATASETS[info.name] = info
     DATASETS.setdefault(info.name, info)
 
 
 def _read_own(name: str) -> Dataset:
-    keys = ("train_images", "train_labels", "test_images", "test_labels")
+    keys = (*own_arrays.IMAGES, *own_arrays.LABELS)
     try:
         with open(os.path.expanduser(name), "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = [file[key] for key in keys]
+            arrays = {key: file[key] for key in keys}
+            layout = str(file["layout"]) if "layout" in file else None
     except FileNotFoundError:
         raise DatasetError(f"dataset {name}: no such file") from None
     except KeyError as error:
         raise DatasetError(f"dataset {name}: has no array {error.args[0].split()[0]}; must have {', '.join(keys)}") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged zip raises nearly anything
         raise DatasetError(f"dataset {name}: is not a readable .npz file of plain arrays ({_reason(error)})") from None
-    train, train_labels, test, test_labels = arrays
-    if train.ndim == 3 and test.ndim == 3:
-        train, test = train[:, None], test[:, None]
-    if train.ndim != 4 or train.dtype != np.uint8 or not train.size:
-        raise DatasetError(f"dataset {name}: train_images are {train.dtype} {_by(train.shape)}, must be uint8 [N, C, H, W] or [N, H, W]")
-    if not np.issubdtype(train_labels.dtype, np.integer) or not train_labels.size or train_labels.max() < 1:
-        raise DatasetError(f"dataset {name}: train_labels must be integers from 0 and name at least two classes")
-    pixels = train.astype(np.float64) / 255
-    mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
-    if not std.all():
-        raise DatasetError(f"dataset {name}: a channel of train_images is the same everywhere")
+    try:
+        own = own_arrays.read(arrays, layout)
+    except own_arrays.UnusableArrays as error:
+        raise DatasetError(f"dataset {name}: {error}") from None
+    del arrays
+    channels = own.train_images.transpose(1, 0, 2, 3)
+    same = [number for number, channel in enumerate(channels) if channel.min() == channel.max()]
+    if same:
+        raise DatasetError(f"dataset {name}: channel {same[0]} of train_images is {channels[same[0]].min()} everywhere, it shows nothing")
     info = DatasetInfo(
-        name, (train.shape[1], train.shape[2], train.shape[3]), int(train_labels.max()) + 1, len(train), len(test),
-        tuple(mean.tolist()), tuple(std.tolist()),
+        name, own.train_images.shape[1:], own.classes, len(own.train_images), len(own.test_images),
+        tuple(float(channel.mean()) / 255 for channel in channels), tuple(float(channel.std()) / 255 for channel in channels),
     )  # fmt: skip
-    dataset = Dataset.from_arrays(info, train, train_labels, test, test_labels)
+    dataset = Dataset.from_arrays(info, own.train_images, own.train_labels, own.test_images, own.test_labels)
     register(dataset.info)
-    return dataset
+    return replace(dataset, notes=own.notes)
 
 
 def _environment_root() -> Path | None:

@@ -857,10 +857,10 @@ def test_an_npz_file_is_a_dataset_that_configurations_know_by_its_name(tmp_path:
     ("change", "told"),
     [
         ({"test_labels": None}, "has no array test_labels"),
-        ({"train_images": np.zeros((12, 5, 4))}, "must be uint8"),
-        ({"train_images": np.zeros((12, 5, 4), np.uint8)}, "the same everywhere"),
+        ({"train_images": np.zeros((12, 5))}, "must be numbers"),
+        ({"train_images": np.zeros((12, 5, 4), np.uint8)}, "is 0 everywhere, it shows nothing"),
         ({"train_labels": np.zeros(12, int)}, "at least two classes"),
-        ({"test_labels": np.full(12, 7)}, "must be 0 to 2"),
+        ({"test_labels": np.full(12, 7)}, "has no training image"),
         ({"train_labels": np.array([None] * 12)}, "plain arrays"),
     ],
 )

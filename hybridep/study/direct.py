@@ -77,7 +77,7 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
             "protocol": plan.protocol.model_dump(mode="json"),
             "seeds": list(plan.seeds),
             "shortened": plan.shortened,
-            "dataset": {"name": args.dataset, "checksum": dataset.checksum},
+            "dataset": dataset.described(),
             "versions": versions(),
             "git": git_state(),
             "machine": machine(),

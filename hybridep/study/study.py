@@ -107,13 +107,15 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     protocol = plan.protocol
     dataset = load(protocol.dataset, args.data_dir)
     split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples)
+    for note in dataset.notes:
+        print(f"{protocol.dataset}: {note}", flush=True)
     description = {
         "kind": kind,
         "arguments": as_json(replace(args, resume=None, repeat=None)),
         "protocol": protocol.model_dump(mode="json"),
         "seeds": list(plan.seeds),
         "trials_planned": plan.trials,
-        "dataset": {"name": protocol.dataset, "checksum": dataset.checksum},
+        "dataset": dataset.described(),
         "versions": versions(),
         "git": git_state(),
         "machine": machine(),
@@ -122,7 +124,7 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         return StudyFolder.create(path, {**description, "started": now(), "ended": None}, mirror), dataset
     folder = StudyFolder.open(path, kind, mirror)
     try:
-        if folder.description["dataset"] != description["dataset"]:
+        if folder.description["dataset"].get("checksum") != dataset.checksum:
             raise InvalidInput(f"--resume {place}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
         for name in ("protocol", "seeds"):
             if folder.description.get(name) != description[name]:
