@@ -78,11 +78,18 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        for parameter in self.network.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        self._lay_out_gradients()
         self.epoch = 0
         self.free_steps = 0.0
         self.nudged_steps = 0.0
+
+    def _lay_out_gradients(self) -> None:
+        for parameter in self.network.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lay_out_gradients()  # pickled tensors leave theirs behind, and an optimizer passes over parameters without
 
     @property
     def diverged(self) -> bool:

@@ -56,7 +56,7 @@ class LayeredNetwork(ABC):
 
     def __init__(self, activation: str, cost: str) -> None:
         self.activate_, self.lowest, self.highest = ACTIVATIONS[activation]
-        self.activation: Callable[[Tensor], Tensor] = lambda x: ORACLE_ACTIVATIONS[activation](x)
+        self.activation = ORACLE_ACTIVATIONS[activation]
         self.cost = COSTS[cost]
         self.parameters: list[Tensor] = []
 
@@ -151,10 +151,23 @@ class LayeredNetwork(ABC):
         return gradient
 
 
+def hard_sigmoid(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.clamp(x - 1, -1, 1))
+
+
+def unit_hard_sigmoid(x: Tensor) -> Tensor:
+    return torch.clamp(x, 0, 1)
+
+
+def centered_hard_sigmoid(x: Tensor) -> Tensor:
+    return torch.clamp(x, -0.5, 0.5)
+
+
+# Functions with a name, which networks that hold them can be pickled with.
 ORACLE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "hard_sigmoid": lambda x: 0.5 * (1 + torch.clamp(x - 1, -1, 1)),
-    "unit_hard_sigmoid": lambda x: torch.clamp(x, 0, 1),
-    "centered_hard_sigmoid": lambda x: torch.clamp(x, -0.5, 0.5),
+    "hard_sigmoid": hard_sigmoid,
+    "unit_hard_sigmoid": unit_hard_sigmoid,
+    "centered_hard_sigmoid": centered_hard_sigmoid,
 }
