@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.dominance import Match, dominance, match
-from analysis.explain import Cause, HeatMap, Importances, causes, heat_map, importances
+from analysis.explain import ENOUGH_TO_FIT, Cause, HeatMap, Importances, causes, heat_map, importances
 from analysis.front import (
     Reference,
     attainment,
@@ -22,6 +22,7 @@ from analysis.vocabulary import COSTS
 
 HEADROOM = 1.05  # reference cost over the most expensive thesis strategy, so that this one counts too
 DRAWS = 2000  # bootstrap draws: a probability is then known to about one point
+LEAST_R2 = 0.25  # of a forest, below which the importances that it gives are noise
 BLOCK = 250  # draws held in memory at a time
 
 
@@ -39,9 +40,10 @@ class Answer:
     """The analysis of a study.
 
     `fronts` and `references` are by cost column; a front lists strategies, cheapest first. `probability` is that of being non-dominated in
-    nudged phases and test accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies' on test accuracy, and the
+    nudged phases and accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies', and the
     most that any could reach: that of perfect accuracy at standard's cost, the least that there is. `progress` has that of each search on
-    the selecting accuracy.
+    the selecting accuracy. `load` says at what load seconds were measured, empty where that is not known; `omitted` which figures have
+    nothing to show, and why.
     """
 
     study: Study
@@ -58,6 +60,8 @@ class Answer:
     causes: tuple[Cause, ...]
     heat_map: HeatMap | None
     importances: Importances | None
+    load: str
+    omitted: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -66,14 +70,15 @@ class Answer:
         return self.fronts["nudged_phases"]
 
 
-def answer(study: Study) -> Answer:
-    """Analyse a study. Where no trial has finished, fronts are empty and a note says so."""
-    strategies = gather(study)
+def answer(study: Study, allow_collapse: bool = False) -> Answer:
+    """Analyse a study. Where no trial has finished, fronts are empty and a note says so. `allow_collapse` as in `gather`."""
+    strategies = gather(study, allow_collapse)
     candidates = strategies.candidates
     references = {cost: _reference(strategies, cost) for cost in COSTS}
-    fronts = {cost: _front(candidates, cost, strategies.select_by) for cost in COSTS}
+    fronts = {cost: _front(candidates, cost) for cost in COSTS}
     front = fronts["nudged_phases"]
-    progress = search_progress(study, strategies.select_by, references["nudged_phases"])
+    importance, omitted = _importances(strategies)
+    progress = search_progress(study, strategies.selected_by, references["nudged_phases"])
     return Answer(
         study=study,
         strategies=strategies,
@@ -88,7 +93,9 @@ def answer(study: Study) -> Answer:
         match=match(strategies),
         causes=tuple(causes(strategies)),
         heat_map=heat_map(strategies),
-        importances=importances(strategies),
+        importances=importance,
+        load=_load(study),
+        omitted=tuple(omitted),
         notes=(*study.notes, *strategies.notes, *_caveats(strategies)),
     )
 
@@ -100,15 +107,15 @@ def _reference(strategies: Strategies, cost: str) -> Reference:
     return Reference(HEADROOM * float(most), strategies.chance)
 
 
-def _front(candidates: pd.DataFrame, cost: str, metric: str) -> tuple[str, ...]:
-    members = candidates[on_front(candidates[cost].to_numpy(dtype=float), candidates[metric].to_numpy(dtype=float))]
-    return tuple(members.sort_values([cost, metric], kind="stable").index)
+def _front(candidates: pd.DataFrame, cost: str) -> tuple[str, ...]:
+    members = candidates[on_front(candidates[cost].to_numpy(dtype=float), candidates["accuracy"].to_numpy(dtype=float))]
+    return tuple(members.sort_values([cost, "accuracy"], kind="stable").index)
 
 
 def _probability(strategies: Strategies) -> pd.Series:
     """Probability of being non-dominated, NaN for a strategy with one seed; empty where no strategy has more."""
     names = strategies.candidates.index
-    tables = [strategies.values(measure, names) for measure in ("nudged_phases", "test_acc")]
+    tables = [strategies.values(measure, names) for measure in ("nudged_phases", "accuracy")]
     several = np.isfinite(tables[1]).sum(axis=1) > 1
     if not several.any():
         return pd.Series(np.nan, index=names)
@@ -121,10 +128,10 @@ def _hypervolumes(strategies: Strategies, front: tuple[str, ...], reference: Ref
     groups = {
         "front": table.loc[list(front)],
         "thesis": table[table["candidate"] & (table["origin"] == "thesis")],
-        "perfect": table[table.index == "standard"].assign(test_acc=1.0),
+        "perfect": table[table.index == "standard"].assign(accuracy=1.0),
     }
     return {
-        name: hypervolume(group["nudged_phases"].to_numpy(), group["test_acc"].to_numpy(), reference)
+        name: hypervolume(group["nudged_phases"].to_numpy(), group["accuracy"].to_numpy(), reference)
         for name, group in groups.items()
         if len(group)
     }
@@ -132,7 +139,7 @@ def _hypervolumes(strategies: Strategies, front: tuple[str, ...], reference: Ref
 
 def _surfaces(strategies: Strategies, front: tuple[str, ...]) -> tuple[Surface, ...]:
     """What the front attains in one, half and all of the seeds that its strategies share; none for fewer than two such seeds."""
-    cost, accuracy = (strategies.values(measure, list(front)) for measure in ("nudged_phases", "test_acc"))
+    cost, accuracy = (strategies.values(measure, list(front)) for measure in ("nudged_phases", "accuracy"))
     shared = np.isfinite(cost).all(axis=0) & np.isfinite(accuracy).all(axis=0)
     count = int(shared.sum())
     if not front or count < 2:
@@ -141,27 +148,34 @@ def _surfaces(strategies: Strategies, front: tuple[str, ...]) -> tuple[Surface, 
     return tuple(Surface(level, *attainment(cost[:, shared], accuracy[:, shared], level)) for level in levels)
 
 
+def _importances(strategies: Strategies) -> tuple[Importances | None, list[str]]:
+    """Importances where they can be trusted, or why they are left out."""
+    found = importances(strategies)
+    if found is None:
+        few = len(strategies.table) < ENOUGH_TO_FIT
+        return None, [f"Importance of parameters: left out, {len(strategies.table)} strategies are too few."] if few else []
+    if found.r2["accuracy"] < LEAST_R2:
+        return None, [f"Importance of parameters: left out, they explain too little of the accuracy (R² {found.r2['accuracy']:.2f})."]
+    return found, []
+
+
+def _load(study: Study) -> str:
+    """How busy the machine was, in words: runnable processes for each CPU."""
+    load = study.trials["load"].dropna()
+    return f"at a load of {load.min():.1f} to {load.max():.1f} processes for each CPU" if len(load) == len(study.trials) else ""
+
+
 def _caveats(strategies: Strategies) -> list[str]:
     table, notes = strategies.table, []
     if table.empty:
         return ["No trial has finished: there is no front yet."]
-    if strategies.select_by == "test_acc":
-        notes.append(
-            "There is no validation accuracy, so strategies were selected by test accuracy: the best ones look better than they are."
-        )
+    if strategies.selected_by == "test_acc" and (table["origin"] == "search").any():
+        notes.append("Without validation images, strategies were selected by test accuracy: the best ones look better than they are.")
     if not strategies.confirmed and (table["origin"] == "search").any():
-        notes.append(
-            "No strategy was confirmed on fresh seeds. Selection and intervals rest on the same seeds, which flatters what was selected."
-        )
+        notes.append("Nothing was confirmed on fresh seeds: what was selected looks better here than it is. --confirm 5 trains it again.")
     if strategies.confirmed:
-        notes.append(
-            "Some strategies were confirmed on seeds that the search never saw: fronts, intervals and claims use these alone; "
-            "the others are shown as the search saw them."
-        )
+        notes.append("Everything shown is from seeds that the search never saw, save strategies that were not confirmed: these are grey.")
     if (table["n_seeds"] == 1).any():
         single = int((table["n_seeds"] == 1).sum())
         notes.append(f"{single} of {len(table)} strategies have one seed: they have no deviation, interval or probability.")
-    collapsed = table.loc[(table["origin"] == "thesis") & (table["collapsed"] > 0)]
-    for name, row in collapsed.iterrows():
-        notes.append(f"{name} collapsed on {round(row['collapsed'] * row['n_seeds'])} of {row['n_seeds']} seeds.")
     return notes

@@ -4,20 +4,20 @@ import pandas as pd
 
 from analysis.answer import Answer
 
-CURVES = ("test_acc", "val_acc", "nudged_phases", "p_std", "free_residual")
+CURVES = ("accuracy", "nudged_phases", "p_std", "free_residual")
 
 
 def mean_curves(answer: Answer, names: list[str]) -> pd.DataFrame:
-    """A row for each of the named strategies and epoch, in order: strategy, epoch, means of CURVES, test_acc_std (NaN for one seed).
+    """A row for each of the named strategies and epoch, in order: strategy, epoch, means of CURVES, accuracy_std (NaN for one seed).
 
     A confirmed strategy's curves are those of its confirmation seeds, as its other numbers are.
     """
     curves = answer.study.curves
-    rows = curves[curves["strategy"].isin(names) & ~curves["trial_id"].isin(answer.study.excluded)]
+    rows = curves[curves["strategy"].isin(names)].assign(accuracy=lambda table: table[answer.strategies.metric])
     confirmed = rows.loc[rows["origin"] == "confirm", "strategy"].unique()
     rows = rows[(rows["origin"] == "confirm") | ~rows["strategy"].isin(confirmed)]
     rows = rows.drop_duplicates(["strategy", "seed", "epoch"])
     groups = rows.groupby(["strategy", "epoch"], sort=True)
     means = groups[list(CURVES)].mean()
-    means.insert(1, "test_acc_std", groups["test_acc"].std(ddof=1))
+    means.insert(1, "accuracy_std", groups["accuracy"].std(ddof=1))
     return means.reset_index()

@@ -7,7 +7,6 @@ import pandas as pd
 from scipy import stats
 
 from analysis.strategies import Strategies
-from analysis.vocabulary import SEARCHED_FIELDS
 
 # Measured quantity, axis title, and whether the axis is logarithmic.
 CAUSES = {
@@ -24,7 +23,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Cause:
-    """Spearman's rank correlation of mean test accuracy with one measured quantity over `count` strategies; NaN for too few."""
+    """Spearman's rank correlation of mean accuracy with one measured quantity over `count` strategies; NaN for too few."""
 
     column: str
     title: str
@@ -35,7 +34,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Mean test accuracy and number of strategies over share of cheap updates × β, [β bins, share bins]; NaN and 0 where there are none."""
+    """Mean accuracy and number of strategies over share of cheap updates × β, [β bins, share bins]; NaN and 0 where there are none."""
 
     share_edges: np.ndarray
     beta_edges: np.ndarray
@@ -59,11 +58,11 @@ def causes(strategies: Strategies) -> list[Cause]:
     """The measured quantities that vary between strategies, in the order of CAUSES."""
     found = []
     for column, (title, logarithmic) in CAUSES.items():
-        pairs = strategies.table[[column, "test_acc"]].dropna()
+        pairs = strategies.table[[column, "accuracy"]].dropna()
         if pairs[column].nunique() < 2:
             continue
-        told = len(pairs) >= FEW and pairs["test_acc"].nunique() > 1
-        rho = float(stats.spearmanr(pairs[column], pairs["test_acc"]).statistic) if told else np.nan
+        told = len(pairs) >= FEW and pairs["accuracy"].nunique() > 1
+        rho = float(stats.spearmanr(pairs[column], pairs["accuracy"]).statistic) if told else np.nan
         found.append(Cause(column, title, logarithmic, rho, len(pairs)))
     return found
 
@@ -71,14 +70,14 @@ def causes(strategies: Strategies) -> list[Cause]:
 def heat_map(strategies: Strategies) -> HeatMap | None:
     """None where β was the same for all."""
     table = strategies.table
-    known = table.reindex(columns=["cheap_share", "beta", "test_acc"]).dropna().astype(float)
+    known = table.reindex(columns=["cheap_share", "beta", "accuracy"]).dropna().astype(float)
     if known["beta"].nunique() < 2:
         return None
     share_edges = np.linspace(0, 1, BINS + 1)
     beta_edges = _beta_edges(known["beta"].to_numpy())
     edges = [beta_edges, share_edges]
     count, _, _ = np.histogram2d(known["beta"], known["cheap_share"], bins=edges)
-    total, _, _ = np.histogram2d(known["beta"], known["cheap_share"], bins=edges, weights=known["test_acc"])
+    total, _, _ = np.histogram2d(known["beta"], known["cheap_share"], bins=edges, weights=known["accuracy"])
     with np.errstate(invalid="ignore"):
         return HeatMap(share_edges, beta_edges, total / count, count.astype(int))
 
@@ -93,10 +92,8 @@ def importances(strategies: Strategies) -> Importances | None:
     from sklearn.metrics import r2_score
     from sklearn.model_selection import KFold
 
-    table = strategies.table.dropna(subset=["test_acc", "nudged_phases"])
-    fields = [
-        name for name in SEARCHED_FIELDS if name in table and name != "knots" and table[name].astype("string").nunique(dropna=False) > 1
-    ]
+    table = strategies.table.dropna(subset=["accuracy", "nudged_phases"])
+    fields = [name for name in strategies.fields if name != "knots" and table[name].astype("string").nunique(dropna=False) > 1]
     if len(table) < ENOUGH_TO_FIT or not fields:
         return None
     if len(table) > MOST_TO_FIT:
@@ -104,7 +101,7 @@ def importances(strategies: Strategies) -> Importances | None:
     inputs, owner = _encoded(table, fields)
     rng = np.random.default_rng(0)
     losses, scores = {}, {}
-    for objective in ("test_acc", "nudged_phases"):
+    for objective in ("accuracy", "nudged_phases"):
         target = table[objective].to_numpy(dtype=float)
         predicted = np.empty((len(fields) + 1, len(table)))
         for train, test in KFold(5, shuffle=True, random_state=0).split(inputs):
@@ -116,7 +113,7 @@ def importances(strategies: Strategies) -> Importances | None:
                 predicted[place, test] = forest.predict(shuffled)
         scores[objective] = float(r2_score(target, predicted[-1]))
         losses[objective] = [max(0.0, scores[objective] - float(r2_score(target, values))) for values in predicted[:-1]]
-    frame = pd.DataFrame(losses, index=pd.Index(fields, name="parameter")).sort_values("test_acc", ascending=False)
+    frame = pd.DataFrame(losses, index=pd.Index(fields, name="parameter")).sort_values("accuracy", ascending=False)
     return Importances(frame, scores, len(table))
 
 

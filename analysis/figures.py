@@ -81,9 +81,9 @@ def curves_figure(answer: Answer) -> Figure:
     accuracy, probability = figure.subplots(1, 2)
     for name, (colour, line) in _curve_styles(names).items():
         own = curves[curves["strategy"] == name]
-        accuracy.plot(own["epoch"], 100 * own["test_acc"], line, color=colour, label=strategy_label(name))
-        low = (own["test_acc"] - own["test_acc_std"]).clip(lower=0)
-        high = (own["test_acc"] + own["test_acc_std"]).clip(upper=1)
+        accuracy.plot(own["epoch"], 100 * own["accuracy"], line, color=colour, label=strategy_label(name))
+        low = (own["accuracy"] - own["accuracy_std"]).clip(lower=0)
+        high = (own["accuracy"] + own["accuracy_std"]).clip(upper=1)
         accuracy.fill_between(own["epoch"], 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
         probability.plot(own["epoch"], own["p_std"], line, color=colour)
     accuracy.set(xlabel="Epoch", ylabel="Test accuracy (%)")
@@ -111,7 +111,7 @@ def attainment_figure(answer: Answer) -> Figure | None:
             label=f"in at least {surface.seeds} of {seeds} seeds",
         )
     table = answer.strategies.table
-    for name in table.index[(table["origin"] == "thesis") & (table["test_acc"] >= accuracy_window(answer).low)]:
+    for name in table.index[(table["origin"] == "thesis") & (table["accuracy"] >= accuracy_window(answer).low)]:
         _thesis_marker(axes, answer, name, "nudged_phases", label=strategy_label(name))
     window = accuracy_window(answer)
     axes.set(xlabel=COSTS["nudged_phases"], ylabel="Test accuracy attained (%)", ylim=(100 * window.low, 100 * window.high))
@@ -164,7 +164,7 @@ def importances_figure(answer: Answer) -> Figure | None:
     figure = new_figure(6.6, 1.2 + 0.28 * len(table))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (objective, title), colour in zip(
-        panels, (("test_acc", "Test accuracy"), ("nudged_phases", "Nudged phases")), (BLUE, VERMILLION), strict=True
+        panels, (("accuracy", "Test accuracy"), ("nudged_phases", "Nudged phases")), (BLUE, VERMILLION), strict=True
     ):
         axes.barh(table.index, table[objective], color=colour, height=0.6)
         axes.set(title=f"{title} (forest's R² {found.r2[objective]:.2f})", xlabel="Loss of R² when shuffled")
@@ -201,7 +201,7 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
     found = table[(table["origin"] != "thesis") & ~table.index.isin(front.index)]
     axes.scatter(
         found[cost],
-        100 * found["test_acc"],
+        100 * found["accuracy"],
         s=12,
         color=FAINT,
         alpha=0.5,
@@ -210,12 +210,12 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
         rasterized=len(found) > MANY,
     )
     new = front[front["origin"] != "thesis"]
-    low = new["test_acc"] < window.low  # what lies below the window stands at its lower edge, without bars that would cross it
+    low = new["accuracy"] < window.low  # what lies below the window stands at its lower edge, without bars that would cross it
     inside, below = new[~low], new[low]
     axes.errorbar(
         inside[cost],
-        100 * inside["test_acc"],
-        100 * inside["test_acc_std"],
+        100 * inside["accuracy"],
+        100 * inside["accuracy_std"],
         inside[f"{cost}_std"],
         fmt="o",
         ms=5,
@@ -225,7 +225,7 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
     )
     axes.plot(below[cost], np.full(len(below), 0.02), "v", color=INK, ms=5, transform=axes.get_xaxis_transform())
     if len(front):
-        steps = staircase(front[cost].to_numpy(), front["test_acc"].to_numpy())
+        steps = staircase(front[cost].to_numpy(), front["accuracy"].to_numpy())
         axes.step(*_to_limit(*steps, answer.references[cost].cost), where="post", color=INK, lw=0.9, label="front")
     for name in table.index[(table["origin"] == "thesis") & table[cost].notna()]:
         if name not in window.below:
@@ -240,7 +240,7 @@ def _draw_front(axes: Axes, answer: Answer, cost: str) -> None:
 def _thesis_marker(axes: Axes, answer: Answer, name: str, cost: str, label: str | None = None) -> None:
     row = answer.strategies.table.loc[name]
     axes.errorbar(
-        row[cost], 100 * row["test_acc"], 100 * row["test_acc_std"], row[f"{cost}_std"], fmt=MARKERS[name], ms=6.5,
+        row[cost], 100 * row["accuracy"], 100 * row["accuracy_std"], row[f"{cost}_std"], fmt=MARKERS[name], ms=6.5,
         color=THESIS_COLOURS[name], mfc="none", mew=1.6, elinewidth=1.0, zorder=4, label=label,
     )  # fmt: skip
 
@@ -249,10 +249,10 @@ def _label_thesis(axes: Axes, answer: Answer, cost: str) -> None:
     """Names beside the thesis's markers, moved apart; those below the window stand on its lower edge with their accuracy."""
     table, window = answer.strategies.table, accuracy_window(answer)
     shown = [name for name in table.index[(table["origin"] == "thesis") & table[cost].notna()] if name not in window.below]
-    heights = spread_labels(table.loc[shown, "test_acc"], 0.05 * (window.high - window.low))
+    heights = spread_labels(table.loc[shown, "accuracy"], 0.05 * (window.high - window.low))
     left, right = axes.get_xlim()
     for name, height in zip(shown, heights, strict=True):
-        across, up = answer.strategies.number(name, cost), answer.strategies.number(name, "test_acc")
+        across, up = answer.strategies.number(name, cost), answer.strategies.number(name, "accuracy")
         aside, align = (-14, "right") if across > left + 0.8 * (right - left) else (14, "left")
         axes.annotate(
             strategy_label(name), (across, 100 * up), (aside, 100 * height), textcoords=("offset points", "data"), ha=align, va="center",
@@ -260,7 +260,7 @@ def _label_thesis(axes: Axes, answer: Answer, cost: str) -> None:
             arrowprops={"arrowstyle": "-", "color": THESIS_COLOURS[name], "lw": 0.6, "shrinkA": 1, "shrinkB": 4},
         )  # fmt: skip
     for name in window.below:
-        across, told = answer.strategies.number(name, cost), percent(answer.strategies.number(name, "test_acc"), 1)
+        across, told = answer.strategies.number(name, cost), percent(answer.strategies.number(name, "accuracy"), 1)
         axes.annotate(
             f"{strategy_label(name)}\n{told} %", (across, 0.08), xycoords=("data", "axes fraction"), va="bottom",
             ha="left" if across < left + 0.1 * (right - left) else "center",
@@ -273,12 +273,12 @@ def _draw_cause(axes: Axes, answer: Answer, cause: Cause) -> None:
     values = table[cause.column].clip(lower=1) if cause.column == "longest_cheap_run" else table[cause.column]
     thesis = table["origin"] == "thesis"
     axes.scatter(
-        values[~thesis], 100 * table.loc[~thesis, "test_acc"], s=10, color=FAINT, alpha=0.6, linewidths=0, rasterized=len(table) > MANY
+        values[~thesis], 100 * table.loc[~thesis, "accuracy"], s=10, color=FAINT, alpha=0.6, linewidths=0, rasterized=len(table) > MANY
     )
     for name in table.index[thesis]:
         axes.plot(
             values[name],
-            100 * table.loc[name, "test_acc"],
+            100 * table.loc[name, "accuracy"],
             MARKERS[name],
             ms=5.5,
             color=THESIS_COLOURS[name],
@@ -318,4 +318,4 @@ def _thousands(axes: Axes) -> None:
 
 
 def _selected_by(answer: Answer) -> str:
-    return "validation accuracy" if answer.strategies.select_by == "val_acc" else "test accuracy"
+    return "validation accuracy" if answer.strategies.metric == "val_acc" else "test accuracy"

@@ -6,18 +6,75 @@ import numpy as np
 import pandas as pd
 
 from analysis.answer import Answer
-from analysis.dominance import Match
+from analysis.dominance import Control, Match
 from analysis.progress import Sampler
-from analysis.vocabulary import COSTS, strategy_label
-from analysis.words import count, joined, percent, point_span, points
+from analysis.vocabulary import COSTS, METRICS, strategy_label
+from analysis.words import count, joined, percent, point_span, points, share, span
+
+MOST_UNSTABLE = 4  # strategies that collapsed on some seed and are named
+
+
+def headline(answer: Answer) -> str:
+    """The answer in a sentence or two: what, how much accuracy, at what share of centered's cost, how sure."""
+    if not answer.front:
+        return "There is no answer yet: no strategy has trained to the last epoch on every seed without collapsing."
+    found = answer.match
+    if found is None:
+        most = answer.strategies.candidates["accuracy"].idxmax()
+        reached = _accuracy(answer, str(most))
+        return f"{_named(answer, str(most))} is the most accurate: {reached}. Centered is missing, so nothing is compared with it."
+    if found.table.empty:
+        return f"No: nothing that costs {share(found.budget)} of centered's nudged phases or less trained on every seed."
+    best = found.table.iloc[0]
+    name, target = str(best["strategy"]), found.target
+    both = f"{_accuracy(answer, name)}, against {percent(answer.strategies.number(target, 'accuracy'), 1)} % with {target}"
+    difference = f"{points(best['difference'])} points, {_interval(best)}, {_seeds(answer, best['pairs'])}"
+    cost = f"{share(best['cost_share'])} of its nudged phases"
+    if found.answer == "yes":
+        said = f"{_named(answer, name)} is as accurate as {target} at {cost}: {both} ({difference})."
+    elif found.answer == "no":
+        budget = f"{share(found.budget)} of its nudged phases or less"
+        said = f"Nothing tried is as accurate as {target} at {budget}. The best, {_named(answer, name)}, reaches {both} ({difference})."
+    else:
+        said = f"Not decided yet. {_named(answer, name)} reaches {both}, at {cost} ({difference})."
+    return said + _control_words(found.control)
+
+
+def _named(answer: Answer, name: str) -> str:
+    """A strategy with what it is."""
+    return f"{strategy_label(name)} ({answer.strategies.table['description'].astype(str)[name]})"
+
+
+def _accuracy(answer: Answer, name: str) -> str:
+    return f"{percent(answer.strategies.number(name, 'accuracy'), 1)} % {METRICS[answer.strategies.metric].lower()}"
+
+
+def _interval(row: pd.Series) -> str:
+    return "one seed and so no interval" if np.isnan(row["low"]) else f"95 % interval {point_span(row['low'], row['high'])}"
+
+
+def _seeds(answer: Answer, pairs: int) -> str:
+    where = "fresh seeds" if answer.strategies.confirmed else "of the search's own seeds" if pairs else "the search's own seeds"
+    return f"{pairs} {where}" if pairs else where
+
+
+def _control_words(control: Control | None) -> str:
+    """What training less would give, for whoever wants to spend less."""
+    if control is None:
+        return ""
+    told = f"Centered trained for {share(control.cost_share)} of its cost reaches {percent(control.accuracy, 1)} %"
+    if np.isnan(control.low):
+        return f" {told}, from one seed."
+    if control.beaten:
+        return f" {told}, {points(control.difference)[1:]} points less ({point_span(control.low, control.high)})."
+    return f" But {told[0].lower()}{told[1:]}: the saving is not shown to be more than training less would give."
 
 
 def findings(answer: Answer) -> list[str]:
-    """What the study says, a finding at a time, the most important first."""
+    """What the study says beside its headline, a finding at a time, the most important first."""
     if not answer.front:
-        return ["No front can be drawn yet: no strategy has trained to the end without collapsing."]
+        return []
     return [
-        *_match_sentences(answer),
         _front_sentence(answer),
         *_dominance_sentences(answer),
         *_cost_sentences(answer),
@@ -26,109 +83,84 @@ def findings(answer: Answer) -> list[str]:
     ]
 
 
+def certainty(answer: Answer) -> list[str]:
+    """How sure the headline is: the interval, the seeds, the collapses, and what rests on the seeds that selected it."""
+    strategies, table = answer.strategies, answer.strategies.table
+    said = []
+    if answer.match and len(answer.match.table):
+        name, tried = str(answer.match.table.iloc[0]["strategy"]), count(len(answer.match.table))
+        reached, low, high = (strategies.number(name, f"accuracy{part}") for part in ("", "_low", "_high"))
+        interval = f"95 % interval {span(low, high, 1)}"
+        said.append(
+            f"One seed has no interval: {strategy_label(name)} may have been lucky."
+            if np.isnan(low)
+            else f"{strategy_label(name)} reaches {percent(reached, 1)} % ({interval}). Of {tried} that cost "
+            f"{share(answer.match.budget)} or less, it is the cheapest that came within half a point of centered in the search, or else "
+            "the most accurate. Only this one is tested, so that trying many does not help."
+        )
+    unstable = table[(table["trained"] < table["n_seeds"]) & (table["confirmed"] | (not strategies.confirmed))]
+    if len(unstable):
+        order = unstable.sort_values("trained", ascending=False)
+        told = [f"{strategy_label(str(name))} ({row['trained']} of {row['n_seeds']} seeds trained)" for name, row in order.iterrows()]
+        more = f" and {len(told) - MOST_UNSTABLE} more" if len(told) > MOST_UNSTABLE else ""
+        shown = ", ".join(told[:MOST_UNSTABLE]) if more else joined(told)
+        said.append(f"Collapsed on some seed, and so on no front: {shown}{more}.")
+    elif len(table):
+        said.append("No strategy collapsed on any seed.")
+    return said
+
+
 def _front_sentence(answer: Answer) -> str:
     strategies = answer.strategies
     total, candidates = len(strategies.table), len(strategies.candidates)
-    thesis = [strategy_label(name) for name in answer.front if strategies.table.loc[name, "origin"] == "thesis"]
-    found = len(answer.front) - len(thesis)
+    origin = strategies.table.loc[list(answer.front), "origin"]
+    thesis = [strategy_label(str(name)) for name in origin.index[origin != "search"]]
+    found = int((origin == "search").sum())
     of = (
         f"{count(candidates)} strategies"
         if candidates == total
         else f"{count(candidates)} candidates ({count(total)} strategies were trained)"
     )
     who = joined(filter(None, [joined(thesis), f"{found} found by the search" if found else ""]))
-    return (
-        f"Of {of}, {len(answer.front)} {'is' if len(answer.front) == 1 else 'are'} on the front of accuracy against nudged phases: {who}."
-    )
+    are = "is" if len(answer.front) == 1 else "are"
+    return f"Of {of}, {len(answer.front)} {are} on the front: nothing is both cheaper and more accurate than {who}."
 
 
 def _dominance_sentences(answer: Answer) -> list[str]:
-    """Centered, the accurate end of the thesis, in full; the others by number."""
-    table = answer.strategies.table
-    if not (table["origin"] == "search").any():
+    """By how many each of the thesis's strategies is dominated, and of how many of these the seeds are sure."""
+    if not (answer.strategies.table["origin"] == "search").any():
         return []
-    thesis = answer.strategies.rivals
-    rows = {name: answer.dominance[answer.dominance["thesis"] == name] for name in thesis}
-    # To dominate what collapsed says least.
-    collapsed = {name: answer.strategies.number(name, "collapsed") > 0 for name in thesis}
-    dominated = sorted((name for name in thesis if len(rows[name])), key=lambda name: (name != "centered", collapsed[name]))
-    said = [_dominated(name, rows[name]) for name in dominated[:1]]
-    if dominated[1:]:
-        numbers = joined(
-            f"{strategy_label(name)}{', which collapsed on some seeds,' if collapsed[name] else ''} "
-            f"(by {count(len(rows[name]))}{_confident(rows[name])})"
-            for name in dominated[1:]
-        )
-        said.append(f"{'Also dominated' if said else 'Dominated'} on means: {numbers}.")
-    safe = [strategy_label(name) for name in thesis if not len(rows[name])]
-    return said + ([f"No found strategy dominates {joined(safe, 'or')}."] if safe else [])
-
-
-def _confident(rows: pd.DataFrame) -> str:
-    sure = int((rows["low"] > 0).sum())
-    return f", {count(sure) if sure else 'none'} with an interval above 0"
-
-
-def _dominated(thesis: str, rows: pd.DataFrame) -> str:
-    best = rows.iloc[0]
-    subject = f"{count(len(rows))} found strategies dominate" if len(rows) > 1 else "One found strategy dominates"
-    saving = (
-        f"{percent(best['nudged_phases_saved'], 0)} % fewer nudged phases"
-        if best["nudged_phases_saved"] >= 0.005
-        else "as many nudged phases"
-    )
-    over = f"paired over {best['pairs']} seeds" if best["pairs"] else "from different seeds"
-    told = f"95 % interval {point_span(best['low'], best['high'])}, {over}"
-    interval = "one seed, no interval" if np.isnan(best["low"]) else told
-    return (
-        f"{subject} {strategy_label(thesis)} on means{_confident(rows)}. Selection prefers {strategy_label(best['strategy'])} "
-        f"({best['description']}), which differs by {points(best['difference'])} points of test accuracy ({interval}) with {saving}: "
-        f"{best['verdict']}."
-    )
-
-
-def _match_sentences(answer: Answer) -> list[str]:
-    """The platform's question, answered plainly."""
-    found = answer.match
-    if found is None:
-        return []
-    question = match_question(found)
-    if found.table.empty:
-        return [f"{question} No: no candidate was that cheap."]
-    best, others = found.table.iloc[0], len(found.table) - 1
-    said = {"yes": "Yes", "no": "No", "open": "Not decided by these seeds"}[found.answer]
-    seeds = "seeds that the search never saw" if answer.strategies.confirmed else "the search's own seeds"
-    interval = f"95 % interval {point_span(best['low'], best['high'])}" if not np.isnan(best["low"]) else "one seed, no interval"
-    rest = {"yes": "", "no": f" None of the {count(others)} others comes within it either." if others > 1 else "", "open": ""}[found.answer]
-    return [
-        f"{question} {said}, on {seeds}: {strategy_label(best['strategy'])} ({best['description']}), which selection prefers among "
-        f"{count(others + 1)} that cheap, differs by {points(best['difference'])} points of test accuracy ({interval}) at "
-        f"{percent(best['cost_share'], 0)} % of its nudged phases.{rest}"
+    rows = {str(name): answer.dominance[answer.dominance["thesis"] == name] for name in answer.strategies.rivals}
+    told = [
+        f"{strategy_label(name)} by {count(len(own))} ({(own['low'] > 0).sum() or 'none'} with an interval above 0)"
+        for name, own in rows.items()
+        if len(own)
     ]
+    safe = [strategy_label(name) for name, own in rows.items() if own.empty]
+    said = [f"Dominated, that is no cheaper and no more accurate than a found strategy: {joined(told)}."] if told else []
+    return said + ([f"No found strategy dominates {joined(safe, 'or')}."] if safe else [])
 
 
 def match_question(found: Match) -> str:
     """What `Match` answers, as a question."""
-    margin, budget = percent(found.margin, 0), percent(found.budget, 0)
-    return f"Does any strategy come within {margin} point of {found.target} at {budget} % of its nudged phases or fewer?"
+    budget = f"{share(found.budget)} of its nudged phases or fewer"
+    return f"Does any strategy come within {percent(found.margin, 0)} point of {found.target} at {budget}?"
 
 
 def _cost_sentences(answer: Answer) -> list[str]:
     """How much of a saving in nudged phases is left in the other costs, from the thesis's two ends."""
     table = answer.strategies.table
+    costs = [cost for cost in COSTS if cost != "train_seconds" or answer.load]
     if not {"standard", "centered"} <= set(table.index):
         return []
-    saved = [1 - answer.strategies.number("standard", cost) / answer.strategies.number("centered", cost) for cost in COSTS]
+    saved = [1 - answer.strategies.number("standard", cost) / answer.strategies.number("centered", cost) for cost in costs]
     if np.isnan(saved).any():
         return []
-    phases, steps, _ = (percent(value, 0) for value in saved)
-    share = percent(abs(saved[2]), 0)
-    time = f"{share} % of its training time" if saved[2] >= 0 else f"no training time (it took {share} % more)"
-    same = all(set(answer.fronts[cost]) == set(answer.front) for cost in COSTS)
-    members = "The fronts in these costs have the same members." if same else "The fronts in these costs differ in their members."
+    time = f", and {'saves' if saved[2] >= 0 else 'costs'} {share(abs(saved[2]))} of its time ({answer.load})" if len(saved) > 2 else ""
+    steps = f"saves {share(saved[1])}" if saved[1] >= 0 else f"takes {share(-saved[1])} more"
     return [
-        f"What a saving is worth depends on what is counted: standard saves {phases} % of centered's nudged phases, {steps} % of its "
-        f"relaxation steps and {time}; seconds also depend on what else the machine did. {members}"
+        f"What a saving is worth depends on what is counted: standard saves {share(saved[0])} of centered's nudged phases, "
+        f"{steps} of its relaxation steps{time}."
     ]
 
 
@@ -137,7 +169,7 @@ def _area(answer: Answer) -> str:
     thesis = f", that of the thesis's strategies {values['thesis']:.3f}" if "thesis" in values else ""
     most = f"; {values['perfect']:.3f} would be perfect accuracy at standard's cost" if "perfect" in values else ""
     return (
-        f"Hypervolume of the front in test accuracy: {values['front']:.3f}{thesis}{most}. It is the share of the area between the "
+        f"Hypervolume of the front: {values['front']:.3f}{thesis}{most}. It is the share of the area between the "
         f"reference ({count(reference.cost)} nudged phases at {percent(reference.accuracy, 1)} %) and perfect accuracy at no cost."
     )
 

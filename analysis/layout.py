@@ -27,20 +27,20 @@ class Window:
 def accuracy_window(answer: Answer) -> Window:
     """Around the front and centered, wide enough for whatever is not far below: a collapsed strategy must not flatten the rest."""
     table = answer.strategies.table
-    known = table[table["test_acc"].notna()]
+    known = table[table["accuracy"].notna()]
     if known.empty:
         return Window(0.0, 1.0, ())
-    deviation = known["test_acc_std"].fillna(0.0)
-    bottom, top = known["test_acc"] - deviation, known["test_acc"] + deviation
+    deviation = known["accuracy_std"].fillna(0.0)
+    bottom, top = known["accuracy"] - deviation, known["accuracy"] + deviation
     thesis, sound = known["origin"] == "thesis", known["collapsed"].fillna(0) == 0
     core = sound & (known.index.isin(answer.front) | (known.index == "centered"))
     core = core if core.any() else pd.Series(True, known.index)
-    low, high = float(bottom[core].min()), float(max(top[core].max(), known["test_acc"].max()))
-    near = sound & thesis & (known["test_acc"] >= low - max(2.5 * (high - low), 0.02))
+    low, high = float(bottom[core].min()), float(max(top[core].max(), known["accuracy"].max()))
+    near = sound & thesis & (known["accuracy"] >= low - max(2.5 * (high - low), 0.02))
     low = min(low, float(bottom[near].min())) if near.any() else low
     margin = max(0.06 * (high - low), 0.002)
     low, high = low - margin, min(1.005, high + margin)
-    return Window(low, high, tuple(known.index[thesis & (known["test_acc"] < low) & known["nudged_phases"].notna()]))
+    return Window(low, high, tuple(known.index[thesis & (known["accuracy"] < low) & known["nudged_phases"].notna()]))
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> np.ndarray:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.read import Study, read_study, report_order
-from analysis.results import csv_value
-from analysis.vocabulary import SCHEDULE_FIELDS, SEARCHED_FIELDS
+from analysis.results import csv_value, plain
+from analysis.vocabulary import RESULT_COLUMNS, THESIS
 from hybridep.config import InvalidInput
 
 
@@ -48,14 +48,13 @@ def merge(studies: Sequence[Study]) -> Study:
         trials=rows.loc[report_order(rows)].reset_index(drop=True),
         curves=pd.concat(curves, ignore_index=True),
         notes=tuple(notes),
-        excluded=frozenset(f"{name}/{trial}" for study, name in zip(studies, names, strict=True) for trial in study.excluded),
     )
 
 
 def _require_same_protocol(first: Study, other: Study) -> None:
     for name in dict.fromkeys([*first.protocol, *other.protocol]):
         ours, theirs = first.protocol.get(name), other.protocol.get(name)
-        if name not in (*SCHEDULE_FIELDS, "seed") and ours != theirs:
+        if name != "seed" and ours != theirs and not _overruled(name, first, other):
             raise InvalidInput(
                 f"studies: {other.name} has {name} {csv_value(theirs)}, {first.name} has {csv_value(ours)};"
                 " only studies of one protocol can be merged"
@@ -65,11 +64,21 @@ def _require_same_protocol(first: Study, other: Study) -> None:
         raise InvalidInput(f"studies: {first.name} and {other.name} were trained on different data, their dataset checksums differ")
 
 
+def _overruled(name: str, first: Study, other: Study) -> bool:
+    """Whether the thesis's strategies have the same value of a field in both studies, whatever the protocols say of it."""
+    ours, theirs = (
+        {row["strategy"]: plain(row.get(name)) for row in study.trials.to_dict("records") if row["strategy"] in THESIS and name in row}
+        for study in (first, other)
+    )
+    shared = set(ours) & set(theirs)
+    return len(shared) > 0 and all(ours[strategy] == theirs[strategy] for strategy in shared)
+
+
 def _ambiguous(studies: Sequence[Study]) -> list[str]:
     """Strategy names that stand for more than one configuration."""
-    fields = [name for name in SEARCHED_FIELDS if all(name in study.trials for study in studies)]
-    first = pd.concat([study.trials.drop_duplicates("strategy")[["strategy", *fields]] for study in studies])
-    kinds = first.astype("string").fillna("").drop_duplicates()
+    first = pd.concat([study.trials.drop_duplicates("strategy") for study in studies])
+    fields = [name for name in first if name not in RESULT_COLUMNS]
+    kinds = first[["strategy", *fields]].map(plain).drop_duplicates()
     return [str(name) for name, count in kinds["strategy"].value_counts().items() if count > 1]
 
 

@@ -255,7 +255,7 @@ function drawImportances() {
   const names = [...found.parameter].reverse();
   const bars = (key, title, colour) => ({ type: "bar", orientation: "h", name: `${title} (R² ${found.r2[key].toFixed(2)})`, y: names, x: [...found[key]].reverse(), marker: { color: colour },
                                           hovertemplate: `%{y}: %{x:.3f}<extra>${title}</extra>` });
-  return draw("importances", [bars("nudged_phases", "nudged phases", "#D55E00"), bars("test_acc", "test accuracy", theme().dark ? "#3d9fdb" : "#0072B2")],
+  return draw("importances", [bars("nudged_phases", "nudged phases", "#D55E00"), bars("accuracy", "accuracy", theme().dark ? "#3d9fdb" : "#0072B2")],
               layout({ narrow: true, barmode: "group", bargap: 0.35, showlegend: true, margin: { l: 56, r: 14, t: 34, b: 48 }, xaxis: axis("Loss of R² when shuffled", { rangemode: "tozero" }),
                        yaxis: axis("") }));
 }

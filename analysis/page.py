@@ -14,11 +14,10 @@ import plotly
 
 from analysis.answer import HEADROOM, Answer
 from analysis.escape import for_html, for_script
-from analysis.findings import findings, match_question
+from analysis.findings import certainty, findings, headline, match_question
 from analysis.payload import MOST_CURVES, embedded, payload, thinning
 from analysis.results import csv_value
 from analysis.tables import main_strategies, shown_dominance, shown_matches, shown_strategies
-from analysis.vocabulary import SCHEDULE_FIELDS
 from analysis.words import count, joined, percent
 
 MOST_MATCHES = 6  # candidates shown beside the question whether centered can be matched
@@ -45,7 +44,7 @@ def render(answer: Answer) -> str:
         script=package.joinpath("page.js").read_text(encoding="utf-8"),
         plotly=_compressed_plotly(),
         data=for_script(payload(answer)),
-        findings=_items(findings(answer)),
+        findings=_items([headline(answer), *certainty(answer), *findings(answer)]),
         notes=_items([*answer.notes, *filter(None, [thinning(answer)])]),
         strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
         matching=_matching(answer),
@@ -56,7 +55,7 @@ def render(answer: Answer) -> str:
         spread="standard deviation" if (answer.strategies.table["n_seeds"] > 1).any() else "standard deviation (none here: one seed each)",
         study=_definitions(_study_facts(answer)),
         protocol=_definitions(
-            (name, csv_value(value)) for name, value in answer.study.protocol.items() if name not in (*SCHEDULE_FIELDS, "seed")
+            (name, csv_value(value)) for name, value in answer.study.protocol.items() if name not in (*answer.strategies.fields, "seed")
         ),
     )
 
@@ -137,7 +136,7 @@ def _matching(answer: Answer) -> str:
 
 
 def _selected(answer: Answer) -> str:
-    return "validation" if answer.strategies.select_by == "val_acc" else "test"
+    return "validation" if answer.strategies.metric == "val_acc" else "test"
 
 
 def _dominance(answer: Answer) -> str:
@@ -177,6 +176,6 @@ def _table(table: pd.DataFrame, answer: Answer) -> str:
 
 
 def _class(column: str) -> str:
-    kinds = {"Trials": "trials", "Test says": "verdict", "Within the margin": "verdict", "What it is": "words"}
+    kinds = {"Trials": "trials", "Verdict": "verdict", "Within the margin": "verdict", "What it is": "words"}
     kind = "number" if column.startswith(NUMERIC) else kinds.get(column, "")
     return f' class="{kind}"' if kind else ""

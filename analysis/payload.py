@@ -59,7 +59,7 @@ def embedded(answer: Answer) -> list[str]:
     table = answer.strategies.table
     first = list(dict.fromkeys([*table.index[table["origin"] == "thesis"], *(name for front in answer.fronts.values() for name in front)]))
     rest = table.drop(index=first)
-    rank = front_rank(rest["nudged_phases"].to_numpy(dtype=float), rest["test_acc"].to_numpy(dtype=float))
+    rank = front_rank(rest["nudged_phases"].to_numpy(dtype=float), rest["accuracy"].to_numpy(dtype=float))
     ordered = rest.index[np.argsort(rank, kind="stable")].tolist()
     near, far = ordered[:MOST_CURVES], ordered[MOST_CURVES:]
     room = max(MOST_POINTS - len(first) - len(near), 0)
@@ -69,7 +69,7 @@ def embedded(answer: Answer) -> list[str]:
 
 def unfinished(answer: Answer) -> list[str]:
     """Strategies that have curves but no result yet, as many as the page embeds."""
-    started = answer.study.trials.loc[~answer.study.trials["trial_id"].isin(answer.study.excluded), "strategy"].unique()
+    started = answer.study.trials["strategy"].unique()
     return [name for name in started if name not in answer.strategies.table.index][:UNFINISHED]
 
 
@@ -102,7 +102,7 @@ def _strategies(answer: Answer, names: list[str]) -> Payload:
         **{
             key: _list(table[column])
             for key, column in (
-                *(("accuracy", "test_acc"), ("accuracyStd", "test_acc_std"), ("low", "test_acc_low"), ("high", "test_acc_high")),
+                *(("accuracy", "accuracy"), ("accuracyStd", "accuracy_std"), ("low", "accuracy_low"), ("high", "accuracy_high")),
                 *(("validation", "val_acc"), ("collapsed", "collapsed")),
                 *((cause.column, cause.column) for cause in answer.causes),
             )
@@ -112,7 +112,7 @@ def _strategies(answer: Answer, names: list[str]) -> Payload:
 
 def _stairs(answer: Answer, cost: str) -> list[list[float | None]]:
     front = answer.strategies.table.loc[list(answer.fronts[cost])]
-    return [_list(corners) for corners in staircase(front[cost].to_numpy(dtype=float), front["test_acc"].to_numpy(dtype=float))]
+    return [_list(corners) for corners in staircase(front[cost].to_numpy(dtype=float), front["accuracy"].to_numpy(dtype=float))]
 
 
 def _curves(answer: Answer, names: list[str]) -> Payload:
@@ -123,8 +123,8 @@ def _curves(answer: Answer, names: list[str]) -> Payload:
     return {
         str(name): {
             "epoch": own["epoch"].tolist(),
-            "accuracy": _list(own["test_acc"], 4),
-            "std": _list(own["test_acc_std"], 3),
+            "accuracy": _list(own["accuracy"], 4),
+            "std": _list(own["accuracy_std"], 3),
             "p_std": _list(own["p_std"], 4),
         }
         for name, own in curves.groupby("strategy", sort=False)

@@ -36,7 +36,7 @@ def search_progress(study: Study, metric: str, reference: Reference) -> pd.DataF
     trials = study.trials
     cost = trials["nudged_phases"].where(trials["epoch"] >= planned_epochs(trials))
     trials = trials.assign(nudged_phases=cost, **{metric: trials[metric].fillna(reference.accuracy)})
-    rows = trials[~trials["trial_id"].isin(study.excluded) & (trials["origin"] != "confirm") & (trials["status"] != "running")]
+    rows = trials[trials["origin"].isin(["thesis", "search"]) & (trials["status"] != "running")]
     parts = [pd.DataFrame({"sampler": [], "search": [], "trials": [], "hypervolume": []})]
     for name, header in zip(study.names, study.headers, strict=True):
         own = rows[rows["study"] == name] if len(study.names) > 1 else rows

@@ -6,7 +6,6 @@ Files are taken as crashes, resumes and other versions leave them: what can be r
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.escape import from_csv
-from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, read_records
-from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, SEARCHED_FIELDS, THESIS, TOTAL_COLUMNS
+from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, plain, read_records
+from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, RESULT_COLUMNS, THESIS, TOTAL_COLUMNS
 from hybridep.config import InvalidInput
 
 FORMAT = 1
+TEXT_COLUMNS = ("trial_id", "strategy", "knots", "description")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Study:
 
     `trials` has a row per trial and seed, `curves` a row per trial, seed and epoch; columns as in trials.csv and curves.csv.
     `names` are those of the folders, `headers` the contents of their study.json. `notes` are sentences on what could not be read or
-    compared; `excluded` are the ids of trials that follow another protocol than the rest and are compared with nothing.
+    compared.
     """
 
     names: tuple[str, ...]
@@ -37,7 +37,6 @@ class Study:
     trials: pd.DataFrame
     curves: pd.DataFrame
     notes: tuple[str, ...] = ()
-    excluded: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -48,6 +47,22 @@ class Study:
     def protocol(self) -> dict[str, Any]:
         """The configuration that all trials start from, as in study.json; empty where that could not be read."""
         return dict(self.headers[0].get("protocol") or {})
+
+    @property
+    def strategy_fields(self) -> list[str]:
+        """The columns of `trials` that make up a strategy: fields of the configuration in which some trial differs from the protocol.
+
+        What trials override is all that they can differ in, so that these are the overrides which say something.
+        """
+        return [
+            name
+            for name in map(str, self.trials)
+            if name not in RESULT_COLUMNS and {plain(value) for value in self.trials[name].unique()} - {plain(self._protocol_value(name))}
+        ]
+
+    def _protocol_value(self, name: str) -> Any:
+        """What trials have that leave a field as it is; the first one's own where study.json does not say."""
+        return csv_value(self.protocol[name]) if name in self.protocol else None if self.protocol else self.trials[name].iloc[0]
 
 
 @dataclass
@@ -86,8 +101,7 @@ def read_study(folder: Path) -> Study:
         rows, curves = _read_table(folder / "trials.csv", TOTAL_COLUMNS), _read_table(folder / "curves.csv")
     else:
         raise InvalidInput(f"{folder}: holds no results, neither ray/ nor trials.csv and curves.csv")
-    excluded, told = _other_protocols(rows, header)
-    return Study((folder.resolve().name,), (header,), rows, curves, tuple(notes + told), excluded)
+    return Study((folder.resolve().name,), (header,), rows, curves, tuple(notes))
 
 
 def planned_epochs(trials: pd.DataFrame) -> pd.Series:
@@ -171,8 +185,10 @@ def _tables(trials: list[Trial], header: Mapping[str, Any]) -> tuple[pd.DataFram
     fields = dict.fromkeys(name for trial in trials for name in trial.config)
     config = pd.DataFrame({name: [trial.config.get(name) for trial in trials] for name in fields})
     config = config.loc[config.index.repeat([len(trial.seeds) for trial in trials])].reset_index(drop=True)
+    described = {"description": np.repeat([trial.description for trial in trials], [len(trial.seeds) for trial in trials])}
     rows = keys.assign(
         **{name: config[name] for name in fields},
+        **(described if any(trial.description for trial in trials) else {}),
         **final,
         relaxation_steps=final["free_steps"] + final["nudged_steps"],
         train_seconds=seconds,
@@ -197,8 +213,8 @@ def _status(rows: pd.DataFrame, stopped: np.ndarray) -> np.ndarray:
 def _strategy_order(strategy: str) -> tuple[int, int, str]:
     if strategy in THESIS:
         return THESIS.index(strategy), 0, strategy
-    number = re.search(r"\d+", strategy)
-    return (len(THESIS) + 1, int(number.group()), strategy) if number else (len(THESIS), 0, strategy)
+    number = re.match(r"search-(\d+)", strategy)
+    return (len(THESIS) + 1, int(number[1]), strategy) if number else (len(THESIS), 0, strategy)
 
 
 def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +229,7 @@ def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
 def _read_table(path: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     try:
         # A strategy may be called "NA"; what is missing is empty.
-        table = pd.read_csv(path, dtype={"trial_id": str, "strategy": str, "knots": str}, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""])
     except ValueError:  # not CSV, not UTF-8, or empty
         raise InvalidInput(f"{path}: is not a readable CSV file") from None
     for name in table.columns[~table.dtypes.map(pd.api.types.is_numeric_dtype)]:
@@ -227,24 +243,6 @@ def _read_table(path: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     if more and "status" not in table:
         table["status"] = _status(table, np.ones(len(table), dtype=bool))
     return table
-
-
-def _other_protocols(rows: pd.DataFrame, header: Mapping[str, Any]) -> tuple[frozenset[str], list[str]]:
-    """Ids of the trials that follow another protocol than most, and a sentence about them."""
-    fields = [name for name in header.get("protocol") or {} if name in rows and name not in (*SEARCHED_FIELDS, "seed")]
-    words = rows[fields].astype(object).where(rows[fields].notna(), "none").astype(str)
-    varying = [name for name in fields if words[name].nunique() > 1]
-    if not varying:
-        return frozenset(), []
-    protocols = list(words[varying].itertuples(index=False, name=None))
-    usual = Counter(protocols).most_common(1)[0][0]
-    others = np.array([protocol != usual for protocol in protocols])
-    told = ", ".join(f"{name} {some(words.loc[others, name][words.loc[others, name] != wanted].tolist())} instead of {wanted}"
-                     for name, wanted in zip(varying, usual, strict=True))  # fmt: skip
-    names = rows.loc[others, "strategy"].unique().tolist()
-    does = _numbered("{strategy follows|strategies follow} another protocol", len(names))
-    note = f"{len(names)} {does} ({told}) and {_numbered('{is|are}', len(names))} left out of every comparison: {some(names)}."
-    return frozenset(rows.loc[others, "trial_id"]), [note]
 
 
 def _numbered(words: str, count: int) -> str:

@@ -9,7 +9,7 @@ import tyro
 
 from analysis.answer import Answer, answer
 from analysis.figures import draw_all
-from analysis.findings import findings
+from analysis.findings import certainty, findings, headline
 from analysis.merge import read_studies
 from analysis.page import write_page
 from analysis.read import Study, read_study
@@ -33,6 +33,7 @@ SHOWN_IN_TERMINAL = [
     "Strategy",
     "What it is",
     "Test accuracy (%)",
+    "Validation accuracy (%)",
     "Nudged phases",
     "Of centered (%)",
     "Relaxation steps",
@@ -96,7 +97,18 @@ def _text(found: Answer) -> str:
     shown = shown_strategies(found, main_strategies(found))
     table = as_text(shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]) if len(shown) else ""
     return (
-        "\n".join(filter(None, [table, *(f"- {sentence}" for sentence in findings(found)), *(f"! {note}" for note in found.notes)])) + "\n"
+        "\n".join(
+            filter(
+                None,
+                [
+                    table,
+                    headline(found),
+                    *(f"- {sentence}" for sentence in [*certainty(found), *findings(found)]),
+                    *(f"! {note}" for note in found.notes),
+                ],
+            )
+        )
+        + "\n"
     )
 
 

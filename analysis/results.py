@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from pydantic_core import from_json  # several times faster than json on result lines, and reads NaN
 
-from analysis.vocabulary import EPOCH_COLUMNS, SHARED_COLUMNS, THESIS
+from analysis.vocabulary import EPOCH_COLUMNS, LABELS, RESULT_COLUMNS, SHARED_COLUMNS, THESIS
 
 Record = dict[str, Any]
 
@@ -19,13 +19,17 @@ LARGEST = 1e15  # beyond any count, cost or loss that training could report
 
 @dataclass(frozen=True)
 class Trial:
-    """One strategy on its seeds: configuration, and the epoch columns as arrays [seeds, epochs]; `stopped` if no more will come."""
+    """One strategy on its seeds, and the epoch columns as arrays [seeds, epochs]; `stopped` if no more will come.
+
+    `config` has the fields of the protocol with the strategy's overrides; `description` is the platform's own, empty in older folders.
+    """
 
     trial_id: str
     strategy: str
     origin: str
     seeds: tuple[int, ...]
     config: dict[str, Any]
+    description: str
     columns: dict[str, np.ndarray]
     stopped: bool
 
@@ -73,16 +77,16 @@ def make_trial(records: list[Record], header: Mapping[str, Any], folder: str, fa
     `folder` names the trial where the records do not. Raises ValueError, TypeError or KeyError where records do not fit together.
     """
     last = records[-1]
-    own = dict(last.get("config") or {})
-    own.pop("trial", None)
-    strategy = str(own.pop("strategy", folder))
-    origin = str(own.pop("origin", None) or ("thesis" if strategy in THESIS else "search"))
-    seeds = tuple(int(seed) for seed in own.pop("seeds", None) or header.get("seeds") or range(_seeds_recorded(last)))
-    protocol = header.get("protocol") or {}
-    config = {**protocol, **{name: checked_value(name, value) for name, value in own.items() if name in protocol or not protocol}}
+    row = dict(last.get("config") or {})
+    strategy = str(row.get("strategy", folder))
+    origin = str(row.get("origin") or ("thesis" if strategy in THESIS else "search"))
+    seeds = tuple(int(seed) for seed in row.get("seeds") or header.get("seeds") or range(_seeds_recorded(last)))
+    overrides = {name: checked_value(name, value) for name, value in row.items() if name not in (*LABELS, *RESULT_COLUMNS)}
+    config = {**(header.get("protocol") or {}), **overrides}
     config.pop("seed", None)
+    trial_id, description = str(last.get("trial_id", folder)), str(row.get("description") or "")
     stopped = failed or last.get("done") is True
-    return Trial(str(last.get("trial_id", folder)), strategy, origin, seeds, config, _columns(records, len(seeds)), stopped)
+    return Trial(trial_id, strategy, origin, seeds, config, description, _columns(records, len(seeds)), stopped)
 
 
 def checked_value(name: str, value: Any) -> str | int | float | bool | None:
@@ -103,14 +107,29 @@ def csv_value(value: Any) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
+def plain(value: Any) -> str:
+    """A value of the configuration so that it is the same whether it comes from JSON, a table with gaps, or CSV.
+
+    >>> plain(30) == plain(30.0) == plain("30"), plain(None) == plain(float("nan")) == ""
+    (True, True)
+    """
+    told = csv_value(value)
+    if told is None or isinstance(told, bool):
+        return "" if told is None else str(told)
+    try:
+        return "" if np.isnan(float(told)) else repr(float(told))
+    except ValueError:
+        return str(told)
+
+
 def _seeds_recorded(record: Record) -> int:
     return next((len(value) for name, value in record.items() if name.endswith("_by_seed")), 1)
 
 
 def _columns(records: list[Record], seeds: int) -> dict[str, np.ndarray]:
     """The epoch columns [seeds, epochs] as floats, NaN where records do not have them. A mean over seeds stands for no seed."""
-    by_seed = [name for name in EPOCH_COLUMNS if name not in SHARED_COLUMNS and f"{name}_by_seed" in records[-1]]
-    shared = [name for name in EPOCH_COLUMNS if name in SHARED_COLUMNS or (seeds == 1 and name not in by_seed)]
+    by_seed = [name for name in EPOCH_COLUMNS if f"{name}_by_seed" in records[-1]]
+    shared = [name for name in EPOCH_COLUMNS if name not in by_seed and (name in SHARED_COLUMNS or seeds == 1)]
     keys, nothing = [f"{name}_by_seed" for name in by_seed], [None] * seeds
     own = np.array([[record.get(key, nothing) for key in keys] for record in records], dtype=float).reshape(len(records), len(keys), seeds)
     common = np.array([[record.get(name) for name in shared] for record in records], dtype=float)

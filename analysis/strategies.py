@@ -10,12 +10,12 @@ import pandas as pd
 from analysis.describe import describe
 from analysis.read import Study, planned_epochs
 from analysis.statistics import Interval, difference_interval, mean_interval
-from analysis.vocabulary import COSTS, SEARCHED_FIELDS, THESIS, strategy_label
+from analysis.vocabulary import COSTS, METRICS, RESULT_COLUMNS, THESIS, strategy_label
 from analysis.words import joined
 
 MEASURES = (
     *("train_acc", "val_acc", "test_acc", *COSTS, "updates", "cheap_updates", "longest_cheap_run"),
-    *("free_residual", "saturation", "collapsed"),
+    *("p_std", "free_residual", "saturation", "agreement", "relative_bias", "collapsed"),
 )
 TOTALS = (*COSTS, "updates", "cheap_updates")  # not comparable where training stopped early
 
@@ -24,16 +24,22 @@ TOTALS = (*COSTS, "updates", "cheap_updates")  # not comparable where training s
 class Strategies:
     """What was trained to the end or collapsed on the way, one row a strategy.
 
-    `table` is indexed by strategy: origin, description, trial_ids, n_seeds, means and `_std` (ddof 1) of MEASURES, the limits of the 95 %
-    interval of test_acc, `cheap_share` of updates, `confirmed` (on fresh seeds), `candidate` (may stand on a front) and the searched
-    configuration fields. `by_seed` holds the same measures as arrays [strategies, seeds], with NaN where a strategy has no such seed;
-    `seeds` names their columns.
+    `table` is indexed by strategy: origin (thesis, control or search), description, trial_ids, n_seeds, `trained` (seeds that did not
+    collapse), means and `_std` (ddof 1) of MEASURES, `_low` and `_high` of the 95 % intervals of METRICS, `cheap_share` of updates,
+    `selection_acc` (what the search saw), `confirmed` (on fresh seeds), `candidate` (may stand on a front) and the `fields` of the
+    configuration that make up a strategy. `by_seed` holds the same measures as arrays [strategies, seeds], with NaN where a strategy has
+    no such seed; `seeds` names their columns.
+
+    `metric` is the accuracy that is shown, compared and fronted, under the name `accuracy` in both: test accuracy on fresh seeds where
+    strategies were confirmed, otherwise `selected_by`, what the search saw.
     """
 
     table: pd.DataFrame
+    fields: list[str]
     seeds: np.ndarray
     by_seed: dict[str, np.ndarray]
-    select_by: str
+    metric: str
+    selected_by: str
     confirmed: bool
     chance: float
     notes: tuple[str, ...]
@@ -47,13 +53,13 @@ class Strategies:
         return self.by_seed[measure][self.table.index.get_indexer(pd.Index(strategies))]
 
     def difference(self, strategies: Sequence[str] | pd.Index, target: str) -> tuple[Interval, np.ndarray]:
-        """How much more test accuracy the strategies have than `target`, with limits, and over how many seeds that is paired."""
-        return difference_interval(self.values("test_acc", strategies), self.values("test_acc", [target]), self.step)
+        """How much more accuracy the strategies have than `target`, with limits, and over how many seeds that is paired."""
+        return difference_interval(self.values("accuracy", strategies), self.values("accuracy", [target]), self.step)
 
     @property
     def step(self) -> float:
-        """The smallest difference between any two test accuracies: one image, where there are many; 0 where all are equal."""
-        accuracies = self.by_seed["test_acc"]
+        """The smallest difference between any two accuracies: one image, where there are many; 0 where all are equal."""
+        accuracies = self.by_seed["accuracy"]
         steps = np.diff(np.unique(accuracies[np.isfinite(accuracies)]))
         return float(steps[steps > 1e-9].min(initial=np.inf)) if (steps > 1e-9).any() else 0.0
 
@@ -70,9 +76,12 @@ class Strategies:
         return self.table[self.table["candidate"]]
 
 
-def gather(study: Study) -> Strategies:
-    """Strategies of a study. Where some were confirmed on fresh seeds, those alone are candidates, on those seeds alone."""
-    rows = study.trials[~study.trials["trial_id"].isin(study.excluded)]
+def gather(study: Study, allow_collapse: bool = False) -> Strategies:
+    """Strategies of a study. Where some were confirmed on fresh seeds, those alone are candidates, on those seeds alone.
+
+    A strategy that collapsed on some seed is no candidate, whatever its mean, unless `allow_collapse`.
+    """
+    rows = study.trials
     chance = chance_accuracy(study.protocol)
     finished = rows["epoch"] >= planned_epochs(rows)
     done = rows[finished | (rows["status"] == "collapsed")].drop_duplicates(["strategy", "origin", "seed"])
@@ -82,13 +91,20 @@ def gather(study: Study) -> Strategies:
 
     by_seed, seeds = _over_seeds(used, finished[used.index])
     notes = [*_unfinished_notes(rows, finished), *_count_as_guessing(by_seed, chance)]
-    table = _means(_describe(used, study.protocol), by_seed)
-    candidate = (table["collapsed"].fillna(0) < 1) & (table["test_acc"] > chance) & ~table.index.isin(_partly_trained(rows, done))
+    table = _means(_describe(used, study), by_seed)
+    collapsed = table["collapsed"].fillna(0)
+    stable = collapsed < 1 if allow_collapse else collapsed == 0
+    candidate = stable & (table["test_acc"] > chance) & ~table.index.isin(_partly_trained(rows, done))
     table["confirmed"] = table.index.isin(confirmed)
     table["candidate"] = candidate & (table["confirmed"] | (len(confirmed) == 0))
     notes += _unconfirmed_notes(table)
-    validated = len(table) and table.loc[table["candidate"], "val_acc"].notna().all()
-    return Strategies(table, seeds, by_seed, "val_acc" if validated else "test_acc", len(confirmed) > 0, chance, tuple(notes))
+    selected_by = "val_acc" if len(table) and table.loc[table["candidate"], "val_acc"].notna().all() else "test_acc"
+    seen = done[~fresh].groupby("strategy")[selected_by].mean()
+    table["selection_acc"] = seen.reindex(table.index).fillna(table[selected_by])
+    metric = "test_acc" if len(confirmed) else selected_by
+    by_seed["accuracy"] = by_seed[metric]
+    table = table.assign(**{f"accuracy{part}": table[f"{metric}{part}"] for part in ("", "_std", "_low", "_high")})
+    return Strategies(table, study.strategy_fields, seeds, by_seed, metric, selected_by, len(confirmed) > 0, chance, tuple(notes))
 
 
 def _over_seeds(used: pd.DataFrame, finished: pd.Series) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -109,10 +125,11 @@ def _means(table: pd.DataFrame, by_seed: Mapping[str, np.ndarray]) -> pd.DataFra
         interval = mean_interval(by_seed[measure])
         table[measure] = interval.mean
         table[f"{measure}_std"] = pd.DataFrame(by_seed[measure]).std(axis=1, ddof=1).to_numpy()
-        if measure == "test_acc":
+        if measure in METRICS:
             # Student's t knows no bounds; a mean accuracy has them, which matters where some seeds collapsed.
-            table["test_acc_low"], table["test_acc_high"] = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
-    return table.assign(cheap_share=table["cheap_updates"] / table["updates"])
+            table[f"{measure}_low"], table[f"{measure}_high"] = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)
+    trained = (np.isfinite(by_seed["trained"]) & ~(by_seed["collapsed"] > 0)).sum(axis=1)
+    return table.assign(trained=trained, cheap_share=table["cheap_updates"] / table["updates"])
 
 
 def chance_accuracy(protocol: Mapping[str, Any]) -> float:
@@ -121,17 +138,19 @@ def chance_accuracy(protocol: Mapping[str, Any]) -> float:
     return 1 / int(sizes[-1]) if sizes else 0.0
 
 
-def _describe(used: pd.DataFrame, protocol: Mapping[str, Any]) -> pd.DataFrame:
+def _describe(used: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Origin, configuration and description of each strategy, in the order of the rows."""
     first = used.drop_duplicates("strategy").set_index("strategy")
-    fields = [name for name in SEARCHED_FIELDS if name in first]
-    table = first[fields].copy()
+    table = first[study.strategy_fields].copy()
     groups = used.groupby("strategy", sort=False)
     ids = used.drop_duplicates(["strategy", "trial_id"]).groupby("strategy", sort=False)["trial_id"].agg(" ".join)
-    table.insert(0, "origin", np.where(first.index.isin(THESIS), "thesis", "search"))
-    table.insert(
-        1, "description", [describe(dict(zip(fields, row, strict=True)), protocol) for row in first[fields].itertuples(index=False)]
-    )
+    controls = study.trials.loc[study.trials["origin"] == "control", "strategy"].unique()
+    origin = np.select([first.index.isin(THESIS), first.index.isin(controls)], ["thesis", "control"], "search")
+    table.insert(0, "origin", origin)
+    config = first[[name for name in first if name not in RESULT_COLUMNS]].to_dict("records")
+    own = first["description"].fillna("") if "description" in first else [""] * len(first)
+    words = [told or describe(cast(dict[str, Any], row), study.protocol) for told, row in zip(own, config, strict=True)]
+    table.insert(1, "description", words)
     table.insert(2, "trial_ids", ids.reindex(first.index))
     table.insert(3, "n_seeds", groups.size().reindex(first.index))
     return table

@@ -9,7 +9,7 @@ from pyarrow import csv
 
 from analysis.answer import Answer
 from analysis.escape import for_csv, for_latex, for_markdown, visible
-from analysis.vocabulary import COSTS, SEARCHED_FIELDS, strategy_label
+from analysis.vocabulary import COSTS, METRICS, strategy_label
 from analysis.words import count, p_value, percent, point_span, points, probability, seconds, span, spread
 
 
@@ -48,10 +48,10 @@ def front_table(answer: Answer) -> pd.DataFrame:
     table = answer.strategies.table.loc[list(answer.front)]
     costs = [name for cost in COSTS for name in (cost, f"{cost}_std")]
     front = table[["origin", "description", "trial_ids", "n_seeds", "test_acc", "test_acc_std", "test_acc_low", "test_acc_high"]].assign(
-        **table[["val_acc", "val_acc_std", *costs, "cheap_share", "longest_cheap_run", "collapsed"]],
+        **table[["val_acc", "val_acc_std", "selection_acc", *costs, "p_std", "cheap_share", "longest_cheap_run", "collapsed"]],
         probability_nondominated=answer.probability.reindex(table.index),
         **{f"on_{cost}_front": table.index.isin(answer.fronts[cost]) for cost in COSTS if cost != "nudged_phases"},
-        **table[[name for name in SEARCHED_FIELDS if name in table]],
+        **table[answer.strategies.fields],
     )
     return front.reset_index(names="strategy")
 
@@ -66,23 +66,23 @@ def strategies_table(answer: Answer) -> pd.DataFrame:
 
 
 def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
-    """Some strategies as people read them, with the front marked, cheapest first."""
-    table = answer.strategies.table.loc[names].sort_values("nudged_phases", kind="stable")
-    centered = answer.strategies.table["nudged_phases"].get("centered", np.nan)
+    """Some strategies as people read them, with the front marked, cheapest first. Seconds only where the load is known."""
+    strategies = answer.strategies
+    table = strategies.table.loc[names].sort_values("nudged_phases", kind="stable")
+    centered = strategies.table["nudged_phases"].get("centered", np.nan)
     rows = [
         {
             "Front": "●" if name in answer.front else "",
             "Strategy": strategy_label(str(name)),
             "What it is": row["description"],
-            "Test accuracy (%)": spread(row["test_acc"], row["test_acc_std"]),
-            "95 % interval": span(row["test_acc_low"], row["test_acc_high"]),
+            f"{METRICS[strategies.metric]} (%)": accuracy_words(row),
+            "95 % interval": span(row["accuracy_low"], row["accuracy_high"], 1) if row["trained"] == row["n_seeds"] else "–",
             "Nudged phases": count(row["nudged_phases"]),
             "Of centered (%)": percent(row["nudged_phases"] / centered, 0),
             "Relaxation steps": count(row["relaxation_steps"]),
-            "Time (s)": seconds(row["train_seconds"]),
+            **({"Time (s)": seconds(row["train_seconds"])} if answer.load else {}),
             "P(front)": probability(float(answer.probability.get(name, np.nan))),
             "Seeds": str(row["n_seeds"]),
-            "Collapsed": count(row["collapsed"] * row["n_seeds"]),
             "Trials": row["trial_ids"],
         }
         for name, row in table.iterrows()
@@ -90,10 +90,17 @@ def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["Strategy"])
 
 
+def accuracy_words(row: pd.Series) -> str:
+    """A strategy's accuracy; of one that collapsed on some seed, how many seeds trained: its mean would be that of two things."""
+    if row["trained"] < row["n_seeds"]:
+        return f"{row['trained']} of {row['n_seeds']} seeds trained"
+    return spread(row["accuracy"], row["accuracy_std"], 1)
+
+
 def main_strategies(answer: Answer) -> list[str]:
-    """The strategies of the thesis and those on the front."""
+    """The strategies of the thesis, the controls and those on the front."""
     table = answer.strategies.table
-    return list(table.index[(table["origin"] == "thesis") | table.index.isin(answer.front)])
+    return list(table.index[(table["origin"] != "search") | table.index.isin(answer.front)])
 
 
 def shown_dominance(answer: Answer) -> pd.DataFrame:
@@ -102,10 +109,10 @@ def shown_dominance(answer: Answer) -> pd.DataFrame:
         {
             "Thesis strategy": strategy_label(row["thesis"]),
             "Dominated by": strategy_label(row["strategy"]),
-            "Test accuracy (points)": points(row["difference"]),
+            "Difference (points)": points(row["difference"]),
             "95 % interval": point_span(row["low"], row["high"]),
             "p (Holm)": p_value(row["p_holm"]),
-            "Test says": row["verdict"],
+            "Verdict": row["verdict"],
             "Nudged phases saved (%)": percent(row["nudged_phases_saved"], 1),
             "Relaxation steps saved (%)": percent(row["relaxation_steps_saved"], 1),
             "Seeds": f"{row['pairs']} paired" if row["pairs"] else "unpaired",
@@ -124,7 +131,7 @@ def shown_matches(answer: Answer, most: int | None = None) -> pd.DataFrame:
             "Strategy": strategy_label(row["strategy"]),
             "What it is": row["description"],
             "Of centered (%)": percent(row["cost_share"], 0),
-            "Test accuracy (points)": points(row["difference"]),
+            "Difference (points)": points(row["difference"]),
             "95 % interval": point_span(row["low"], row["high"]),
             "Within the margin": row["verdict"],
             "Seeds": f"{row['pairs']} paired" if row["pairs"] else "unpaired",

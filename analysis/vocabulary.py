@@ -1,19 +1,27 @@
 """Names that result files use: the thesis's strategies, configuration fields, epoch columns, and how each column is called on an axis."""
 
 THESIS = ("standard", "centered", "cosine", "inverse_cosine", "stochastic")
-ORIGINS = ("thesis", "search", "confirm")
+ORIGINS = ("thesis", "control", "search", "confirm")
 
-# What a search may vary; every other field of a trial's configuration, its seed aside, belongs to the protocol.
-SCHEDULE_FIELDS = ("family", "skew", "rising", "cycles", "knots", "per", "cheap", "accurate", "draw")
-SEARCHED_FIELDS = (*SCHEDULE_FIELDS, "beta", "relaxation", "T1", "T2", "tolerance")
+# What a trial's configuration holds beside the overrides of the protocol that make up its strategy.
+LABELS = ("trial", "strategy", "origin", "seeds", "description")
 
 KEYS = ("trial_id", "strategy", "origin", "seed")
-SHARED_COLUMNS = ("epoch", "updates", "p_std", "learning_rate")  # the same for every seed of a trial
+SHARED_COLUMNS = (
+    "epoch",
+    "updates",
+    "p_std",
+    "learning_rate",
+    "load",
+)  # of all seeds, unless each has its own
 EPOCH_COLUMNS = (
     *("epoch", "updates", "p_std", "cheap_updates", "nudged_phases", "free_steps", "nudged_steps", "longest_cheap_run"),
     *("train_acc", "val_acc", "test_acc", "train_loss", "free_residual", "saturation", "collapsed", "learning_rate", "epoch_seconds"),
+    *("agreement", "relative_bias", "load"),  # where they were measured
 )
 TOTAL_COLUMNS = ("relaxation_steps", "train_seconds")
+# Every column of trials.csv that is not a field of the configuration.
+RESULT_COLUMNS = (*KEYS, *EPOCH_COLUMNS, *TOTAL_COLUMNS, "status", "study", "description")
 COUNTS = ("seed", "epoch", "updates", "cheap_updates", "nudged_phases", "longest_cheap_run", "collapsed")
 
 # The three ways to say what training cost, with their axis titles. The first is the thesis's.
@@ -22,6 +30,8 @@ COSTS = {
     "relaxation_steps": "Relaxation steps (network updates)",
     "train_seconds": "Training time (s)",
 }
+
+METRICS = {"test_acc": "Test accuracy", "val_acc": "Validation accuracy"}
 
 
 def strategy_label(strategy: str) -> str:

@@ -22,9 +22,13 @@ def span(low: float, high: float, decimals: int = 2) -> str:
     return NOTHING if np.isnan(low) else f"{percent(low, decimals)} to {percent(high, decimals)}"
 
 
-def points(value: float, decimals: int = 2) -> str:
-    """A difference of accuracies in percentage points, signed."""
-    return NOTHING if np.isnan(value) else f"{100 * value:+.{decimals}f}".replace("-", "−")
+def points(value: float) -> str:
+    """A difference of accuracies in percentage points, signed, with three digits.
+
+    >>> points(0.0123), points(-0.305)
+    ('+1.23', '−30.5')
+    """
+    return NOTHING if np.isnan(value) else f"{100 * value:+.{2 if abs(value) < 0.0995 else 1}f}".replace("-", "−")
 
 
 def point_span(low: float, high: float) -> str:
@@ -40,6 +44,11 @@ def p_value(value: float) -> str:
 def count(value: float) -> str:
     """A whole number with thousands separated."""
     return NOTHING if np.isnan(value) else f"{value:,.0f}"
+
+
+def share(value: float) -> str:
+    """A cost as a part of another, in whole percents."""
+    return NOTHING if np.isnan(value) else f"{100 * value:.0f} %"
 
 
 def seconds(value: float) -> str:

@@ -221,6 +221,7 @@ class StrategyTrial(Trainable):
             TRAINING_ITERATION: row["epoch"],
             "time_total_s": self._seconds,
             "timestamp": int(time.time()),
+            "load": os.getloadavg()[0] / (os.cpu_count() or 1),  # without it, seconds say little
             "hostname": platform.node(),
             "pid": os.getpid(),
             "config": self._config,

@@ -32,7 +32,7 @@ KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)
 WORKER: Final = re.compile("ray::(StrategyTrial|ResourceTrainable)")
 # What differs between two runs of the same training.
-PASSING: Final = ("epoch_seconds", "time_total_s", "timestamp", "hostname", "pid")
+PASSING: Final = ("epoch_seconds", "time_total_s", "timestamp", "load", "hostname", "pid")
 # Rows between one kill and the next, at most, and seconds on top, so that kills fall anywhere within an epoch.
 MOST_ROWS: Final = 8
 MOST_SECONDS: Final = 0.4

@@ -7,7 +7,7 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
 from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, adapted
 from hybridep.study.arguments import StudyArgs, given
-from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
 from hybridep.study.study import main
 from search_spaces import Limits, Space
 
@@ -83,6 +83,7 @@ def plan(args: Args) -> Plan:
     if args.beta_range is not None and not space.has_beta:
         raise InvalidInput(f"--beta-range {args.beta_range[0]} {args.beta_range[1]}: space {args.space} has no β, take one with +nudge")
     fixed = [PlannedTrial(name, name, "thesis", seeds, strategy) for name, strategy in STRATEGIES.items()]
+    fixed += controls(protocol, STRATEGIES["centered"], seeds)
     if args.search == "grid":
         for number, strategy in enumerate(space.grid(args.grid), start=1):
             protocol.replace(**strategy)

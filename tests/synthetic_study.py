@@ -152,12 +152,20 @@ def write_header(study: Path, seeds: Sequence[int], epochs: int, planned: int, *
 
 def write_study(
     study: Path, trials: int = 20, epochs: int = 15, seeds: Sequence[int] = (0, 1, 2), confirm: Sequence[int] = (), search_seed: int = 0,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None, protocol: Mapping[str, Any] | None = None, **header: Any,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None, protocol: Mapping[str, Any] | None = None, control: bool = False,
+    **header: Any,
 ) -> Path:  # fmt: skip
     """A finished study: the thesis's five and `trials` searched strategies; with `confirm`, every fourth of them on those fresh seeds too.
 
-    `overrides` stand in for the searched strategies, `protocol` changes fields of all trials. Returns the folder.
+    `overrides` stand in for the searched strategies, `protocol` changes fields of all trials; `control` adds centered at half its epochs.
+    Returns the folder.
     """
+    if control:
+        half = (epochs + 1) // 2
+        name, config = f"centered_{half}_epochs", {**THESIS["centered"], "epochs": half}
+        write_trial(study, records(f"b2c3d_{half:05d}", name, "control", seeds, config, half))
+        if confirm:
+            write_trial(study, records(f"d4e5f_{half:05d}", name, "confirm", confirm, config, half))
     found = searched(trials, search_seed) if overrides is None else dict(overrides)
     write_header(study, seeds, epochs, len(found) + 5, **{"protocol": {**PROTOCOL, **(protocol or {}), "epochs": epochs}, **header})
     for number, (strategy, config) in enumerate({**THESIS, **found}.items()):

@@ -6,6 +6,8 @@ import pytest
 
 from analysis.merge import read_studies
 from analysis.read import read_study
+from analysis.strategies import gather
+from analysis.tables import write_csv
 from hybridep.config import InvalidInput
 from tests.synthetic_study import PROTOCOL, THESIS, records, write_header, write_study, write_trial
 
@@ -228,16 +230,43 @@ def test_trials_speak_for_themselves_where_study_json_is_damaged(tmp_path, conte
     assert "trial" not in study.trials
 
 
-def test_trials_of_another_protocol_are_told_and_excluded(tmp_path):
-    write_study(tmp_path, trials=2, epochs=EPOCHS, seeds=SEEDS)
-    write_trial(tmp_path, records("odd", "search-0099", "search", SEEDS, {"epochs": 2, "sizes": [64, 10]}, 2))
-    study = read_study(tmp_path)
-    assert study.excluded == {"odd"}
-    assert "search-0099" in set(study.trials["strategy"])
-    note = next(note for note in study.notes if "another protocol" in note)
-    assert "epochs 2 instead of 4" in note
-    assert "sizes 64-10 instead of 64-128-10" in note
-    assert "search-0099" in note
+def test_what_trials_override_makes_up_a_strategy_whatever_it_is(tmp_path):
+    overrides = {"search-0001": {"momentum": 0.5, "teeth": 3}, "search-0002": {"skew": 0.5, "beta": 1.0}}
+    study = read_study(write_study(tmp_path, epochs=EPOCHS, seeds=SEEDS, overrides=overrides, control=True))
+    assert set(study.strategy_fields) == {"family", "skew", "momentum", "teeth", "epochs"}  # β is the protocol's own, and so says nothing
+    rows = study.trials.drop_duplicates("strategy").set_index("strategy")
+    assert rows.loc["search-0001", ["momentum", "teeth"]].tolist() == [0.5, 3]
+    assert (rows.loc["centered_2_epochs", "epochs"], rows.loc["centered_2_epochs", "status"]) == (2, "complete")
+
+
+def test_strategies_are_made_of_the_same_fields_when_only_the_tables_are_left(tmp_path):
+    written = write_study(tmp_path / "whole", trials=6, epochs=EPOCHS, seeds=SEEDS, control=True)
+    whole = read_study(written)
+    (tmp_path / "tables").mkdir()
+    write_csv(whole.trials, tmp_path / "tables" / "trials.csv")
+    write_csv(whole.curves, tmp_path / "tables" / "curves.csv")
+    (tmp_path / "tables" / "study.json").write_bytes((written / "study.json").read_bytes())
+    assert read_study(tmp_path / "tables").strategy_fields == whole.strategy_fields != []
+
+
+def test_a_column_may_be_shared_or_have_a_value_for_each_seed(tmp_path):
+    def by_seed(lines):
+        return [{**line, "p_std": 0.5, "p_std_by_seed": [0.25, 0.75], "agreement_by_seed": [0.9, float("nan")]} for line in lines]
+
+    write_one(tmp_path / "new", by_seed)
+    write_one(tmp_path / "old")
+    assert read_study(tmp_path / "new").trials["p_std"].tolist() == [0.25, 0.75]
+    assert read_study(tmp_path / "new").trials["agreement"].fillna(-1).tolist() == [0.9, -1]
+    assert read_study(tmp_path / "old").trials["p_std"].nunique() == 1
+    assert read_study(tmp_path / "old").trials["agreement"].isna().all()
+
+
+def test_a_description_of_the_platform_goes_before_one_made_here(tmp_path):
+    def describe(lines):
+        return [{**line, "config": {**line["config"], "description": "as it was planned"}} for line in lines]
+
+    write_one(tmp_path, describe)
+    assert gather(read_study(tmp_path)).table["description"].tolist() == ["as it was planned"]
 
 
 @pytest.mark.parametrize(
@@ -285,6 +314,14 @@ def test_studies_of_different_protocols_or_data_do_not_merge(tmp_path, changes, 
     two = write_study(tmp_path / "two", trials=0, epochs=EPOCHS, seeds=SEEDS, **changes)
     with pytest.raises(InvalidInput, match=told):
         read_studies([one, two])
+
+
+def test_protocols_may_differ_in_what_the_thesis_strategies_set_themselves(tmp_path):
+    folders = [
+        write_study(tmp_path / name, trials=1, epochs=EPOCHS, seeds=(0, 1), protocol={"family": family}, search_seed=number)
+        for number, (name, family) in enumerate({"one": "constant", "two": "cosine"}.items())
+    ]
+    assert len(set(read_studies(folders).trials["strategy"])) == 5 + 2
 
 
 def test_the_generated_protocol_has_the_fields_of_a_trial():

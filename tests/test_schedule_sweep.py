@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from hybridep.config import TrialConfig
+from hybridep.presets import STRATEGIES
+from hybridep.study.arguments import parse
 from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
 from hybridep.study.front import Point, front
 from hybridep.study.resources import Resources
 from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep
 
 THESIS = ["standard", "centered", "cosine", "inverse_cosine", "stochastic"]
+CONTROL = "centered_2_epochs"  # half of three, rounded up
 
 
 @pytest.fixture
@@ -122,6 +125,23 @@ def test_the_front_keeps_what_nothing_beats() -> None:
     assert [point.strategy for point in front(points, slack=1.0)] == ["e", "a", "b", "c"]
 
 
+def test_what_collapsed_on_a_seed_is_on_no_front_and_not_confirmed_for_it() -> None:
+    points = [Point("a", 0.9, 0.0, 100), Point("b", 0.95, 0.3, 90, collapsed=1 / 3)]
+    assert [point.strategy for point in front(points)] == ["a"]
+    assert [point.strategy for point in front(points, slack=9.0)] == ["a"]
+
+
+def test_centered_trained_for_less_runs_beside_the_thesis_strategies() -> None:
+    planned = schedule_sweep.plan(schedule_sweep.Args())
+    control = [trial for trial in planned.fixed if trial.origin == "control"]
+    assert [(trial.name, trial.overrides["epochs"]) for trial in control] == [("centered_8_epochs", 8), ("centered_12_epochs", 12)]
+    for trial in control:
+        expected = planned.protocol.replace(**STRATEGIES["centered"], epochs=trial.overrides["epochs"])
+        assert planned.protocol.replace(**trial.overrides) == expected
+    short = schedule_sweep.plan(parse(schedule_sweep.Args, ["--epochs", "2", "--warmup-epochs", "1"]))
+    assert [trial for trial in short.fixed if trial.origin == "control"] == []  # one epoch would be all warm-up
+
+
 def running(*argv: str) -> subprocess.Popen[str]:
     """A study in a process of its own, as a notebook would start it: with its kernel's backend for figures."""
     command = [sys.executable, str(STUDIES / "schedule_sweep.py"), *argv]
@@ -131,7 +151,7 @@ def running(*argv: str) -> subprocess.Popen[str]:
 
 def result_rows(study: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of each trial as they stand in its file, without what depends on the clock and the process."""
-    passing = ("epoch_seconds", "time_total_s", "timestamp", "hostname", "pid")
+    passing = ("epoch_seconds", "time_total_s", "timestamp", "load", "hostname", "pid")
     return {
         path.parent.name: [
             {name: value for name, value in json.loads(line).items() if not name.startswith(passing)}
@@ -194,8 +214,8 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_study_holds_every_epoch_of_the_thesis_and_of_the_search(complete: tuple[Path, str]) -> None:
     study, _ = complete
     rows = result_rows(study)
-    assert set(rows) == {*THESIS, "search-0001", "search-0002", "search-0003"}
-    assert all([row["epoch"] for row in trial] == [1, 2, 3] for trial in rows.values())
+    assert set(rows) == {*THESIS, CONTROL, "search-0001", "search-0002", "search-0003"}
+    assert all([row["epoch"] for row in trial] == [1, 2, 3][: 2 if name == CONTROL else 3] for name, trial in rows.items())
     assert all(row["config"]["seeds"] == [0, 1] for trial in rows.values() for row in trial)
     assert rows["standard"][-1]["nudged_phases"] * 2 == rows["centered"][-1]["nudged_phases"]
     assert not list(study.glob("ray/*/checkpoint*"))
@@ -203,7 +223,7 @@ def test_a_study_holds_every_epoch_of_the_thesis_and_of_the_search(complete: tup
 
 def test_a_study_describes_itself(complete: tuple[Path, str]) -> None:
     description = json.loads((complete[0] / "study.json").read_text())
-    assert (description["kind"], description["seeds"], description["trials_planned"]) == ("schedule_sweep", [0, 1], 8)
+    assert (description["kind"], description["seeds"], description["trials_planned"]) == ("schedule_sweep", [0, 1], 9)
     assert TrialConfig(**description["protocol"]).sizes == (64, 16, 10)
     assert description["started"] <= description["ended"]
     assert {"hybridep", "torch", "numpy", "ray", "optuna", "python"} == set(description["versions"])
@@ -212,9 +232,9 @@ def test_a_study_describes_itself(complete: tuple[Path, str]) -> None:
 def test_a_study_prints_where_it_stands_and_nothing_of_rays(complete: tuple[Path, str]) -> None:
     study, shown = complete
     first, *rest = shown.splitlines()
-    assert first == f"{study}: 8 trials of 3 epochs on seeds 0 1"
+    assert first == f"{study}: 9 trials of 3 epochs on seeds 0 1"
     progress = [line for line in rest if " trials done" in line]
-    assert progress[-1].startswith("8/8 trials done, 0 running | 0:00 left | front: ")
+    assert progress[-1].startswith("9/9 trials done, 0 running | 0:00 left | front: ")
     assert "ray" not in shown.replace(str(study), "").replace("array", "").lower()
 
 
@@ -257,7 +277,7 @@ def test_tensorboard_gets_histograms_of_activations_and_an_image_of_the_front(co
     seed.Reload()
     front.Reload()
     assert [event.step for event in seed.Tensors("activations/layer_2")] == [1, 2, 3]
-    assert front.Images("front")[-1].step == 8
+    assert front.Images("front")[-1].step == 9
 
 
 def test_a_study_whose_processes_are_killed_ends_with_the_same_rows(complete: tuple[Path, str], tmp_path: Path) -> None:

@@ -8,19 +8,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Point:
-    """What one trial reached: mean and standard error of validation accuracy over seeds (test accuracy where nothing is held out)."""
+    """What one trial reached: mean and standard error of validation accuracy over seeds (test accuracy where nothing is held out).
+
+    `collapsed` is the share of seeds that ended at chance.
+    """
 
     strategy: str
     accuracy: float
     error: float
     nudged_phases: float
+    collapsed: float = 0.0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Point":
         """From a line of result.json."""
         column = "test_acc" if math.isnan(row["val_acc"]) else "val_acc"
         seeds = len(row["config"]["seeds"])
-        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), full_cost(row))
+        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), full_cost(row), row.get("collapsed", 0.0))
 
 
 def full_cost(row: Mapping[str, Any]) -> float:
@@ -31,11 +35,13 @@ def full_cost(row: Mapping[str, Any]) -> float:
 def front(points: Iterable[Point], slack: float = 0.0) -> list[Point]:
     """The points that no other beats in accuracy at the same nudged phases or fewer, cheapest first.
 
+    A strategy that collapsed on some seed is not among them: its mean is that of two things.
     With `slack`, a point stays as long as its accuracy and so many standard errors are not beaten.
     """
     kept: list[Point] = []
     best = -math.inf
-    for point in sorted(points, key=lambda point: (point.nudged_phases, -point.accuracy)):
+    stable = [point for point in points if not point.collapsed]
+    for point in sorted(stable, key=lambda point: (point.nudged_phases, -point.accuracy)):
         if point.accuracy + slack * point.error > best:
             kept.append(point)
             best = max(best, point.accuracy)

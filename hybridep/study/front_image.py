@@ -1,6 +1,7 @@
 """`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then beside the study's own work."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -80,7 +81,8 @@ def _front_figure(points: Sequence[Point], accuracy: str) -> "Figure":
     end = max(point.nudged_phases for point in points)
     axes.step(
         [*(point.nudged_phases for point in best), end],
-        [100 * max(value, lowest) for value in [*(point.accuracy for point in best), best[-1].accuracy]],
+        [100 * max(value, lowest) for value in [*(point.accuracy for point in best), *(point.accuracy for point in best[-1:])]]
+        or [math.nan],
         where="post",
         color=INK,
         lw=1,

@@ -1,5 +1,6 @@
 """What a study is to train: fixed trials, a search, and the trials that confirm it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,9 @@ from search_spaces import Space
 LABELS: Final = ("trial", "strategy", "origin", "seeds")
 # A strategy that is not on the front but within so many standard errors of it may be there by right.
 CONFIRM_WITHIN: Final = 1.0
+# The controls train centered for these shares of its epochs: half costs what one-sided strategies do, three quarters what the thesis's
+# hybrids do.
+CONTROL_SHARES: Final = (0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,13 @@ class Plan:
     def trials(self) -> int:
         """How many trials are planned, those that confirm not counted: their number is not known yet."""
         return len(self.fixed) + (self.search.trials if self.search else 0)
+
+
+def controls(protocol: TrialConfig, centered: Mapping[str, Any], seeds: tuple[int, ...]) -> list[PlannedTrial]:
+    """What a saving must beat: `centered` trained for as many epochs as cost the same, one trial for each of CONTROL_SHARES."""
+    lengths = {math.ceil(share * protocol.epochs) for share in CONTROL_SHARES}
+    names = {f"centered_{epochs}_epochs": epochs for epochs in sorted(lengths) if protocol.warmup_epochs < epochs < protocol.epochs}
+    return [PlannedTrial(name, name, "control", seeds, {**centered, "epochs": epochs}) for name, epochs in names.items()]
 
 
 def complete(folder: StudyFolder, plan: Plan) -> bool:
