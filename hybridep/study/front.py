@@ -23,8 +23,8 @@ class Point:
     def of(cls, row: Mapping[str, Any]) -> "Point":
         """From a line of result.json."""
         column = "test_acc" if math.isnan(row["val_acc"]) else "val_acc"
-        seeds = len(row["config"]["seeds"])
-        return cls(row["config"]["strategy"], row[column], row[f"{column}_std"] / math.sqrt(seeds), full_cost(row), row.get("collapsed", 0.0))
+        error = row[f"{column}_std"] / math.sqrt(len(row["config"]["seeds"]))
+        return cls(row["config"]["strategy"], row[column], error, full_cost(row), row.get("collapsed", 0.0))
 
 
 def full_cost(row: Mapping[str, Any]) -> float:
