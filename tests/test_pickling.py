@@ -1,4 +1,4 @@
-"""Every object of the library can be pickled and deep-copied, as joblib, multiprocessing and `ray.put` do, and what trains goes on alike."""
+"""What the library makes can be pickled and deep-copied, as joblib, multiprocessing and `ray.put` do, and what trains goes on alike."""
 
 import copy
 import importlib
