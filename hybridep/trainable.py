@@ -1,39 +1,28 @@
-"""`StrategyTrial`: one strategy on its seeds as a Ray Tune class trainable that survives the death of its process at any moment.
+"""`StrategyTrial`: one strategy on its seeds as an ordinary Ray Tune class trainable, for any Tune script."""
 
-Checkpoints are the trial's own files instead of Tune's: Tune's reach the driver through a snapshot of the whole experiment, which a
-killed driver leaves some seconds behind, and which is a pickle. Here a trial finds its newest checkpoint by itself, wherever it is started.
-"""
-
-import json
 import os
-import platform
-import time
-import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from ray.air.constants import TRAINING_ITERATION
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
-from hybridep.checkpoints import Checkpoints
-from hybridep.config import TrialConfig
-from hybridep.datasets import Dataset, register
-from hybridep.estimators import ESTIMATORS
-from hybridep.schedules import expected_nudged_phases
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import Dataset, load, register
+from hybridep.presets import PROTOCOLS, adapted
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
     from hybridep.trainer import Trainer
 
-# What a trial's flat Ray configuration holds beside overrides of TrialConfig's fields.
+# What a trial's flat configuration may hold beside overrides of TrialConfig's fields.
 LABELS: Final = ("trial", "strategy", "origin", "seeds")
 # Columns that are the same for every seed.
 SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
-# Share of units at their bounds from which on a network at chance counts as lost.
-SATURATED: Final = 0.5
 # What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
 CUDA_CONTEXT_BYTES: Final = 512 * 2**20
+STATE_FILE: Final = "trial.pt"
 
 
 class NoRoom(Exception):
@@ -59,41 +48,23 @@ def over_seeds(rows: Sequence[Mapping[str, float | int | bool]]) -> dict[str, An
 
 
 class StrategyTrial(Trainable):
-    """Trains the seeds of one strategy side by side; a step is an epoch of each.
+    """Trains the seeds of one strategy side by side; a step is an epoch of each, a result the columns of `over_seeds`.
 
-    An epoch's checkpoint is written when the next epoch is asked for. By then the driver has the epoch's row on file, so that a trial can
-    repeat an epoch after a crash but never miss the row of one; at most the newest epoch is repeated.
+    Its flat configuration holds overrides of TrialConfig's fields (`family`, `skew`, `beta`, ...) and, if wanted, `seeds`, a list: without
+    it the one `seed` of the protocol or configuration counts. The other `LABELS` are for whoever reads the results.
     """
 
-    def setup(  # type: ignore[override]  # tune.with_parameters adds them
-        self,
-        config: dict[str, Any],
-        *,
-        protocol: dict[str, Any],
-        dataset: Dataset,
-        trials: str,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-        patience: int = 0,
-        histograms: bool = False,
-    ) -> None:
-        """`protocol` has TrialConfig's fields; `trials` is the folder or URL of the trials' folders; `cpus` and `gpus` are its share.
-
-        A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` adds those
-        of every layer's activations to each row, by seed.
+    def setup(self, config: dict[str, Any], *, dataset: Dataset | str = "digits", protocol: TrialConfig | str | None = None) -> None:
+        """`dataset`: data, or the name under which every node finds it; `protocol`: what a configuration leaves open, the preset of the
+        dataset if not given.
         """
+        self._dataset = load(dataset) if isinstance(dataset, str) else dataset
         self._protocol = protocol
-        self._dataset = dataset
-        self._trials = trials
-        self._cpus = cpus
-        self._gpus = gpus
-        self._patience = patience
-        self._histograms = histograms
         self._device: str | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial, in the same process: Tune's actors are reused, for importing PyTorch takes longer than a small trial.
+        """Become another trial, in the same process: importing PyTorch takes longer than a small trial.
 
         All work waits for the first step. Tune throws an actor that is still starting away as soon as another one is free: workers that
         take long to start would never come up beside one that is through with its trials quickly.
@@ -102,21 +73,57 @@ class StrategyTrial(Trainable):
         self._trainers: list[Trainer] = []
         return True
 
+    def step(self) -> dict[str, Any]:
+        """Train an epoch of each seed."""
+        self._begin()
+        row = over_seeds([trainer.train_epoch() for trainer in self._trainers])
+        steps = row["free_steps"] + row["nudged_steps"]
+        return {**row, "relaxation_steps": steps, DONE: row["epoch"] >= self._configs[0].epochs}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """All that the rest of training depends on, in one file."""
+        import torch
+
+        self._begin()
+        torch.save([trainer.state_dict() for trainer in self._trainers], Path(checkpoint_dir, STATE_FILE))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on from a checkpoint of this configuration, or of another one on the same network, as population based training does."""
+        import torch
+
+        self._begin()
+        self._restore(torch.load(Path(checkpoint, STATE_FILE), map_location="cpu", weights_only=True))
+
+    def _restore(self, states: list[dict[str, Any]]) -> None:
+        if len(states) != len(self._trainers):
+            raise ValueError(f"the checkpoint holds {len(states)} seeds, the trial has {len(self._trainers)}")
+        for trainer, state in zip(self._trainers, states, strict=True):
+            trainer.load_state_dict(state)
+            # The optimizer's state has those of the trial that wrote it.
+            own = {"momentum": trainer.config.momentum, "weight_decay": trainer.config.weight_decay}
+            for group in trainer.optimizer.param_groups:
+                group.update(own)
+
     def _begin(self) -> None:
+        """What a trial needs before its first epoch."""
+        if self._trainers:
+            return
         if self._device is None:
-            self._device = self._take_device()
-        config = self._config
-        overrides = {name: value for name, value in config.items() if name not in LABELS}
-        self._checkpoints = Checkpoints.of(self._trials, config["trial"])
-        self._seconds = 0.0
-        self._lost = 0
+            self._device = self._take_device(*self._share())
         register(self._dataset.info)  # a user's own dataset is not known yet in this process
-        trial_config = TrialConfig.create(**{**self._protocol, **overrides, "seed": config["seeds"][0]})
-        self._epochs = trial_config.epochs
-        self._identity = {"config": trial_config.model_dump_json(), "seeds": config["seeds"], "dataset": self._dataset.checksum}
-        self._configs = [trial_config.replace(seed=seed) for seed in config["seeds"]]
+        config = self._trial_config({name: value for name, value in self._config.items() if name not in LABELS})
+        self._configs = [config.replace(seed=seed) for seed in self._config.get("seeds") or (config.seed,)]
         self._trainers = self._new_trainers()
-        self._saved = self._load()
+
+    def _trial_config(self, overrides: dict[str, Any]) -> TrialConfig:
+        name = self._dataset.info.name
+        overrides = {"dataset": name, **overrides}
+        if isinstance(self._protocol, TrialConfig):
+            return self._protocol.replace(**overrides)
+        protocol = self._protocol or name
+        if protocol not in PROTOCOLS:
+            raise InvalidInput(f"protocol {protocol!r}: must be a TrialConfig or one of {', '.join(PROTOCOLS)}")
+        return adapted(protocol, overrides)
 
     def _new_trainers(self) -> "list[Trainer]":
         from hybridep.trainer import Trainer
@@ -124,138 +131,33 @@ class StrategyTrial(Trainable):
         assert self._device is not None
         return [Trainer(config, self._dataset, self._device) for config in self._configs]
 
-    def _take_device(self) -> str:
+    def _share(self) -> tuple[float, float]:
+        """CPUs and GPUs that Tune gave this trial."""
+        found = self.trial_resources
+        resources = found.required_resources if found else {}
+        return resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+
+    def _take_device(self, cpus: float, gpus: float) -> str:
         """The device that Ray gave this process, and no more of it than its share."""
         import torch
 
         from hybridep.kernels import use_threads
 
-        use_threads(max(1, int(self._cpus)))
-        if not self._gpus:
+        use_threads(max(1, int(cpus)))
+        if not gpus:
             return "cpu"
         found = torch.cuda.device_count()
         if found != 1:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            sees = f"and here PyTorch finds {found} (CUDA_VISIBLE_DEVICES={visible}, share {self._gpus:g})"
+            sees = f"and here PyTorch finds {found} (CUDA_VISIBLE_DEVICES={visible}, share {gpus:g})"
             raise NoRoom(f"a trial with --gpus-per-trial uses one GPU, {sees}; 0 runs it on CPUs")
         memory = torch.cuda.get_device_properties(0).total_memory
-        room = self._gpus * memory - CUDA_CONTEXT_BYTES
+        room = gpus * memory - CUDA_CONTEXT_BYTES
         if room <= 0:
-            raise NoRoom(f"{self._share(memory)} holds no more than CUDA itself; give trials more with --gpus-per-trial")
+            raise NoRoom(f"{share_of(gpus, memory)} holds no more than CUDA itself; give trials more with --gpus-per-trial")
         torch.cuda.set_per_process_memory_fraction(room / memory)
         return "cuda:0"
 
-    def _share(self, memory: int) -> str:
-        return f"a share of {self._gpus:g} of a device with {memory / 2**30:.1f} GiB"
 
-    def _load(self) -> int:
-        """Continue from the newest checkpoint that is whole and this trial's; the epoch that it holds, 0 where there is none.
-
-        Whatever else lies there is passed over: training once more from further back gives the same numbers.
-        """
-        for epoch in self._checkpoints.epochs():
-            state = self._checkpoints.read(epoch)
-            if state is None or state.get("identity") != self._identity or state.get("epoch") != epoch:
-                continue
-            try:
-                for trainer, trainer_state in zip(self._trainers, state["trainers"], strict=True):
-                    trainer.load_state_dict(trainer_state)
-                self._seconds, self._lost = float(state["seconds"]), int(state["lost"])
-                return epoch
-            except Exception:  # altered, its digest too: it may hold anything
-                self._trainers = self._new_trainers()
-        return 0
-
-    def _save(self) -> None:
-        epoch = self._trainers[0].epoch
-        if epoch > self._saved:
-            state = {
-                "identity": self._identity,
-                "epoch": epoch,
-                "seconds": self._seconds,
-                "lost": self._lost,
-                "trainers": [trainer.state_dict() for trainer in self._trainers],
-            }
-            self._checkpoints.write(epoch, state)
-            self._saved = epoch
-
-    def step(self) -> dict[str, Any]:
-        """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be."""
-        try:
-            if self._trainers:
-                self._save()
-            else:
-                self._begin()
-            return self._epoch()
-        # An exception would look like a lost worker to Tune, and be tried again for ever.
-        except OSError as error:
-            return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
-        except Exception as error:
-            return {DONE: True, "failed": self._reason(error)}
-
-    def _reason(self, error: Exception) -> str:
-        """Why a trial failed: in one line where its resources do not suffice, else with all that a programmer needs."""
-        import torch
-
-        if isinstance(error, NoRoom):
-            return str(error)
-        if isinstance(error, torch.OutOfMemoryError):
-            memory = torch.cuda.get_device_properties(0).total_memory
-            return f"the trial needs more memory than {self._share(memory)}; give it more with --gpus-per-trial, or a smaller --batch-size"
-        return traceback.format_exc()
-
-    def _epoch(self) -> dict[str, Any]:
-        started = time.perf_counter()
-        row = over_seeds([trainer.train_epoch() for trainer in self._trainers])
-        self._seconds += time.perf_counter() - started
-        given_up = self._given_up(row)
-        done = given_up or row["epoch"] >= self._epochs
-        cost = self._full_cost(row) if given_up else row["nudged_phases"]
-        line = {
-            "trial_id": self._config["trial"],
-            **row,
-            "relaxation_steps": row["free_steps"] + row["nudged_steps"],
-            **({"nudged_phases_to_the_end": cost} if given_up else {}),
-            **({"activations": self._activations()} if self._histograms else {}),
-            DONE: done,
-            TRAINING_ITERATION: row["epoch"],
-            "time_total_s": self._seconds,
-            "timestamp": int(time.time()),
-            "load": os.getloadavg()[0] / (os.cpu_count() or 1),  # without it, seconds say little
-            "hostname": platform.node(),
-            "pid": os.getpid(),
-            "config": self._config,
-        }
-        # Tune keeps what it is sent for as long as the study runs, and statistics of every number in it: it is sent what it needs.
-        return {
-            "line": json.dumps(line),
-            "epoch": row["epoch"],
-            "val_acc": row["val_acc"],
-            "nudged_phases": cost,
-            "epoch_seconds": sum(row["epoch_seconds_by_seed"]),
-            DONE: done,
-            TRAINING_ITERATION: row["epoch"],
-        }
-
-    def _activations(self) -> dict[str, Any]:
-        """The range of the activation, and counts [seeds, layers, bins] over equal parts of it."""
-        network = self._trainers[0].network
-        counts = [trainer.activations() for trainer in self._trainers]
-        return {"lowest": network.lowest, "highest": network.highest, "counts_by_seed": counts}
-
-    def _given_up(self, row: dict[str, Any]) -> bool:
-        """Whether a searched trial has been lost on every seed for so long that it is not trained further.
-
-        Lost is an accuracy of chance with most units saturated, where they learn no more. Nothing else ends a trial early: schedules
-        that are good early and bad late, or the reverse, are what is studied.
-        """
-        lost = all(row["collapsed_by_seed"]) and not any(saturation < SATURATED for saturation in row["saturation_by_seed"])
-        self._lost = self._lost + 1 if lost else 0
-        return self._config["origin"] == "search" and 0 < self._patience <= self._lost and row["epoch"] < self._epochs
-
-    def _full_cost(self, row: dict[str, Any]) -> float:
-        """The nudged phases that training to the end would have taken: those that it took and those expected of the rest."""
-        trainer = self._trainers[0]
-        rest = trainer.probabilities[trainer.epoch * trainer.updates_per_epoch :]
-        cheap, accurate = (ESTIMATORS[name].nudged_phases for name in (trainer.config.cheap, trainer.config.accurate))
-        return float(row["nudged_phases"]) + expected_nudged_phases(rest, cheap, accurate)
+def share_of(gpus: float, memory: int) -> str:
+    return f"a share of {gpus:g} of a device with {memory / 2**30:.1f} GiB"

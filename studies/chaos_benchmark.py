@@ -30,7 +30,7 @@ from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
 
 KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)
-WORKER: Final = re.compile("ray::(StrategyTrial|ResourceTrainable)")
+WORKER: Final = re.compile("ray::(DurableTrial|ResourceTrainable)")
 # What differs between two runs of the same training.
 PASSING: Final = ("epoch_seconds", "time_total_s", "timestamp", "load", "hostname", "pid")
 # Rows between one kill and the next, at most, and seconds on top, so that kills fall anywhere within an epoch.

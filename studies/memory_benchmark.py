@@ -66,7 +66,7 @@ def noise(name: str) -> Dataset:
 
 
 def _train(values: dict[str, Any], connection: Connection) -> None:
-    import hybridep.trainable  # noqa: F401  # all that a worker imports, Ray included
+    import hybridep.durable  # noqa: F401  # all that a worker imports, Ray included
     from hybridep.kernels import use_threads
     from hybridep.trainer import Trainer
 

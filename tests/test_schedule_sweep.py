@@ -286,7 +286,7 @@ def test_a_study_whose_processes_are_killed_ends_with_the_same_rows(complete: tu
     wait_for_rows(process, study, 2)
     processes = descendants(process.pid)
     assert listening({process.pid, *processes}) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-    workers = [worker for worker, command in processes.items() if re.match("ray::(StrategyTrial|ResourceTrainable)", command)]
+    workers = [worker for worker, command in processes.items() if re.match("ray::(DurableTrial|ResourceTrainable)", command)]
     os.kill(workers[0], signal.SIGKILL)
     wait_for_rows(process, study, 6)
     process.send_signal(signal.SIGINT)

@@ -15,7 +15,7 @@ from hybridep import datasets
 from hybridep.cluster import machine
 from hybridep.cluster.machine import DriverFault, NoDriver, schedulable
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.trainable import StrategyTrial
+from hybridep.durable import DurableTrial
 from tests.nvml import a100, geforce, pretend
 
 SLICED = a100("a", {0: "3g.20gb", 4: "1g.5gb", 6: "1g.5gb"})
@@ -159,9 +159,9 @@ def step_on(monkeypatch, tmp_path):
     def step(gpus, devices=1, memory=5 * 2**30):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory))
-        trial = StrategyTrial.__new__(StrategyTrial)
+        trial = DurableTrial.__new__(DurableTrial)
         config = {"trial": "centered", "strategy": "centered", "origin": "thesis", "seeds": [0]}
-        protocol = TrialConfig(epochs=1, train_samples=100).model_dump()
+        protocol = TrialConfig(epochs=1, train_samples=100)
         trial.setup(config, protocol=protocol, dataset=datasets.load("digits"), trials=str(tmp_path), cpus=1.0, gpus=gpus)
         return trial.step(), caps
 

@@ -1,243 +1,154 @@
-"""One strategy as Ray trains it: rows over seeds, checkpoints that survive anything, processes that are used again."""
+"""`StrategyTrial` under Tune's own machinery: plain configurations, flat metrics, errors, checkpoints, restored and exploited trials."""
 
-import functools
-import json
+import math
 import os
-from collections.abc import Callable
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
+import ray
+from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
 
-from hybridep.checkpoints import Checkpoints
-from hybridep.trainable import StrategyTrial, over_seeds
-from tests.trials import CENTERED, COSINE, PROTOCOL, begin_in, rows
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.trainable import StrategyTrial
+from tests.trials import PROTOCOL, digits
 
-Begin = Callable[..., StrategyTrial]
-
-
-@pytest.fixture
-def begin(tmp_path: Path) -> Begin:
-    """Starts a trial in its folder."""
-    return functools.partial(begin_in, tmp_path)
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"epochs": 3, "sizes": (64, 16, 10), "train_samples": 200, "validation": 40, "T1": 8, "T2": 4}
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
-def test_columns_are_means_over_seeds_with_their_deviation(values: list[float]) -> None:
-    merged = over_seeds([{"epoch": 2, "p_std": 0.5, "test_acc": value} for value in values])
-    assert (merged["epoch"], merged["p_std"]) == (2, 0.5)
-    assert merged["test_acc"] == pytest.approx(np.mean(values))
-    assert merged["test_acc_std"] == pytest.approx(np.std(values, ddof=1))
-    assert merged["test_acc_by_seed"] == values
-    assert "p_std_by_seed" not in merged
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
+    yield
+    ray.shutdown()
 
 
-def test_one_seed_has_no_deviation() -> None:
-    merged = over_seeds([{"epoch": 1, "test_acc": 0.25, "collapsed": True}])
-    assert merged == {
-        "epoch": 1,
-        "test_acc": 0.25,
-        "test_acc_std": 0.0,
-        "test_acc_by_seed": [0.25],
-        "collapsed": 1.0,
-        "collapsed_std": 0.0,
-        "collapsed_by_seed": [True],
-    }
+def trial(config: dict[str, Any], **parameters: Any) -> StrategyTrial:
+    """A trial in this process, without Tune."""
+    made = StrategyTrial.__new__(StrategyTrial)  # Tune's constructor makes folders in the home folder
+    made._trial_info = None
+    made.setup(config, **{"dataset": digits(), **parameters})
+    return made
 
 
-def test_a_loss_that_overflowed_is_reported_like_any_other() -> None:
-    merged = over_seeds([{"epoch": 1, "train_loss": float("inf")}, {"epoch": 1, "train_loss": 1.0}])
-    assert merged["train_loss"] == float("inf")
-    assert np.isnan(merged["train_loss_std"])
+def tuner(folder: Path, space: dict[str, Any], **options: Any) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(StrategyTrial, dataset=digits()), {"cpu": 1}),
+        param_space={**SMALL, **space},
+        tune_config=tune.TuneConfig(**options),
+        run_config=tune.RunConfig(name="tuned", storage_path=str(folder), verbose=0),
+    )
 
 
-def test_a_trial_reports_every_epoch_of_its_strategy_on_its_seeds(begin: Begin) -> None:
-    reported = rows(begin(), 4)
-    assert [row["epoch"] for row in reported] == [1, 2, 3, 4]
-    assert [row["done"] for row in reported] == [False, False, False, True]
-    assert all(row["trial_id"] == "cosine" and row["config"] == COSINE for row in reported)
-    assert reported[0]["p_std"] == 1.0
-    assert reported[0]["nudged_phases_by_seed"] == [5, 5]
-    assert len(reported[0]["val_acc_by_seed"]) == 2
-    assert reported[-1]["relaxation_steps"] == reported[-1]["free_steps"] + reported[-1]["nudged_steps"]
+@pytest.mark.usefixtures("cluster")
+def test_a_natural_configuration_runs_and_reports_flat_numbers(tmp_path: Path) -> None:
+    space = {"family": tune.grid_search(["cosine", "constant"]), "skew": tune.uniform(0, 1), "seeds": [0, 1]}
+    results = tuner(tmp_path, space).fit()
+    assert not results.errors
+    table = results.get_dataframe().set_index("config/family")
+    assert set(table.index) == {"cosine", "constant"}
+    assert table["training_iteration"].tolist() == [3, 3]
+    for column in ("test_acc", "val_acc", "nudged_phases", "relaxation_steps", "test_acc_std"):
+        assert table[column].map(math.isfinite).all()
+    assert len(table.loc["cosine", "test_acc_by_seed"]) == 2
+    best = results.get_best_result("val_acc", "max")
+    assert best.checkpoint is not None  # Tune's own, at the end
 
 
-def test_tune_is_sent_the_objectives_and_little_else(begin: Begin) -> None:
-    result = begin().step()
-    assert {name for name, value in result.items() if isinstance(value, float)} == {"val_acc", "nudged_phases", "epoch_seconds"}
-    assert result["done"] is False
-    assert result["training_iteration"] == 1
+@pytest.mark.usefixtures("cluster")
+def test_a_trial_that_fails_is_an_error_to_tune(tmp_path: Path) -> None:
+    results = tuner(tmp_path, {"skew": tune.grid_search([0.5, 2.0])}).fit()
+    assert (results.num_errors, results.num_terminated) == (1, 1)
+    assert "skew 2.0" in str(results.errors[0])
 
 
-def test_histograms_of_activations_are_reported_on_request_and_change_nothing_else(begin: Begin, tmp_path: Path) -> None:
-    plain, asked = begin(), begin()
-    asked._histograms = True
-    row = json.loads(asked.step()["line"])
-    activations = row["activations"]
-    assert (activations["lowest"], activations["highest"]) == (-1.0, 1.0)
-    samples = 256
-    for layers in activations["counts_by_seed"]:
-        assert [sum(counts) for counts in layers] == [16 * samples, 10 * samples]
-    assert len(activations["counts_by_seed"]) == 2
-    assert len(json.dumps(activations)) < 1500
-    without = json.loads(plain.step()["line"])
-    assert "activations" not in without
-    assert without["test_acc_by_seed"] == row["test_acc_by_seed"]
+@pytest.mark.usefixtures("cluster")
+def test_population_based_training_exploits_trials_of_other_strategies(tmp_path: Path) -> None:
+    scheduler = PopulationBasedTraining(
+        metric="test_acc",
+        mode="max",
+        perturbation_interval=1,
+        hyperparam_mutations={"skew": [0.0, 0.5, 1.0], "momentum": [0.5, 0.9]},
+        quantile_fraction=0.5,
+        burn_in_period=0,
+    )
+    space = {"skew": tune.grid_search([0.0, 1.0]), "momentum": 0.9, "epochs": 6}
+    results = tuner(tmp_path, space, scheduler=scheduler, reuse_actors=True).fit()
+    assert not results.errors
+    assert results.get_dataframe()["epoch"].tolist() == [6, 6]
 
 
-@pytest.mark.parametrize("stopped_after", [1, 2, 3])
-def test_a_trial_that_goes_on_elsewhere_gives_the_numbers_of_one_that_never_stopped(
-    begin: Begin, tmp_path: Path, stopped_after: int
-) -> None:
-    whole = rows(begin(), 4)
-    Checkpoints.of(str(tmp_path), "cosine").drop()
-    before = rows(begin(), stopped_after)
-    after = rows(begin(), 4 - stopped_after + 1)
-    # The last epoch had been reported but its checkpoint not asked for yet: it is trained once more.
-    assert after[0] == before[-1]
-    assert before + after[1:] == whole
+@pytest.mark.usefixtures("cluster")
+def test_a_tuner_is_restored_from_its_folder(tmp_path: Path) -> None:
+    tuner(tmp_path, {"skew": tune.grid_search([0.2, 2.0])}).fit()
+    trainable = tune.with_resources(tune.with_parameters(StrategyTrial, dataset=digits()), {"cpu": 1})
+    again = tune.Tuner.restore(str(tmp_path / "tuned"), trainable, param_space={**SMALL, "skew": tune.grid_search([0.2, 2.0])})
+    table = again.fit().get_dataframe()
+    assert table.set_index("config/skew").loc[0.2, "epoch"] == 3
 
 
-def test_a_checkpoint_follows_when_the_next_epoch_is_asked_for(begin: Begin, tmp_path: Path) -> None:
-    trial = begin()
-    for epoch in (1, 2, 3, 4):
-        trial.step()
-        assert next(iter(Checkpoints.of(str(tmp_path), "cosine").epochs()), 0) == epoch - 1
+def test_a_checkpoint_gives_the_numbers_of_a_trial_that_never_stopped(tmp_path: Path) -> None:
+    config = {"family": "cosine", "seeds": [3, 5]}
+    whole = trial(config, protocol=PROTOCOL)
+    rows = [whole.step() for _ in range(4)]
+    first = trial(config, protocol=PROTOCOL)
+    first.step()
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    second = trial(config, protocol=PROTOCOL)
+    second.load_checkpoint(str(tmp_path))
+    for expected in rows[2:]:
+        found = second.step()
+        assert {k: v for k, v in found.items() if "seconds" not in k} == {k: v for k, v in expected.items() if "seconds" not in k}
+    assert [row["done"] for row in rows] == [False, False, False, True]
 
 
-def test_old_checkpoints_are_removed(begin: Begin, tmp_path: Path) -> None:
-    rows(begin(), 4)
-    assert Checkpoints.of(str(tmp_path), "cosine").epochs() == [3, 2]
+def test_a_checkpoint_is_taken_over_under_another_strategy_and_optimizer(tmp_path: Path) -> None:
+    first = trial({"family": "cosine", "momentum": 0.9}, protocol=PROTOCOL)
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    second = trial({"family": "constant", "skew": 0.0, "momentum": 0.5}, protocol=PROTOCOL)
+    second.load_checkpoint(str(tmp_path))
+    assert second.step()["epoch"] == 2
+    assert {group["momentum"] for group in second._trainers[0].optimizer.param_groups} == {0.5}
+    other = trial({"seeds": [0, 1]}, protocol=PROTOCOL)
+    with pytest.raises(ValueError, match="the checkpoint holds 1 seeds, the trial has 2"):
+        other.load_checkpoint(str(tmp_path))
 
 
-def test_time_goes_on_where_it_was(begin: Begin) -> None:
-    trial = begin()
-    for _ in range(3):
-        last = json.loads(trial.step()["line"])
-    assert json.loads(begin().step()["line"])["time_total_s"] > last["time_total_s"] / 2
+def test_labels_have_defaults_and_a_reused_process_becomes_another_trial() -> None:
+    used = trial({"seed": 7, "strategy": "mine"}, protocol=PROTOCOL)
+    first = used.step()
+    assert used._configs[0].seed == 7
+    used.reset_config({"seed": 8})
+    used.step()
+    assert used._configs[0].seed == 8
+    used.reset_config({"seed": 7})
+    assert used.step()["test_acc"] == first["test_acc"]
 
 
-def test_a_process_that_is_used_again_gives_the_numbers_of_a_fresh_one(begin: Begin, tmp_path: Path) -> None:
-    fresh = rows(begin(CENTERED), 2)
-    Checkpoints.of(str(tmp_path), "centered").drop()
-    used = begin(COSINE)
-    rows(used, 2)
-    assert used.reset_config(dict(CENTERED))
-    assert rows(used, 2) == fresh
+def test_the_protocol_is_the_preset_of_the_dataset_a_preset_by_name_or_a_configuration() -> None:
+    for protocol, T1 in ((None, 30), ("digits", 30), (TrialConfig(T1=12), 12)):
+        made = trial({"epochs": 1, "train_samples": 50, "skew": 0.0}, dataset="digits", protocol=protocol)
+        made.step()
+        assert made._configs[0].T1 == T1
+    with pytest.raises(InvalidInput, match=r"^protocol 'nothing': must be a TrialConfig or one of digits, "):
+        trial({}, protocol="nothing").step()
+    with pytest.raises(InvalidInput, match="colour"):
+        trial({"colour": "red"}).step()
 
 
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cosine").mkdir()
-    checkpoints = Checkpoints.of(str(tmp_path), "cosine")
-    checkpoints.write(1, {"weights": torch.ones(3)})
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.write(2, {"weights": torch.zeros(3)})
-    assert [path.name for path in (tmp_path / "cosine").iterdir()] == ["checkpoint-000001.pt"]
-    state = checkpoints.read(1)
-    assert state is not None
-    assert torch.equal(state["weights"], torch.ones(3))
-
-
-def test_a_checkpoint_that_cannot_be_written_is_told_as_a_matter_of_storage(begin: Begin, tmp_path: Path) -> None:
-    trial = begin()
-    trial.step()
-    (tmp_path / "cosine").rmdir()
-    result = trial.step()
-    assert result["storage"]
-    assert "No such file or directory" in result["failed"]
-    assert "\n" not in result["failed"]
-
-
-def test_an_error_in_training_is_reported_and_not_raised(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: object) -> None:
-        raise RuntimeError("the network is on fire")
-
-    monkeypatch.setattr("hybridep.trainer.Trainer.train_epoch", broken)
-    result = begin().step()
-    assert result["done"]
-    assert "the network is on fire" in result["failed"]
-    assert "storage" not in result
-
-
-def test_a_configuration_that_is_no_good_is_reported_and_not_raised(begin: Begin) -> None:
-    result = begin({**COSINE, "skew": 1.5}).step()
-    assert "skew" in result["failed"]
-
-
-LOST = {"collapsed": True, "saturation": 0.9}
-
-
-@pytest.fixture
-def losing(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StrategyTrial]:
-    """Starts a trial that reports, epoch by epoch, the given columns of its seeds instead of its own."""
-    from hybridep.trainer import Trainer
-
-    train_epoch = Trainer.train_epoch
-
-    def losing(epochs: list[list[dict[str, Any]]], patience: int, origin: str = "search") -> StrategyTrial:
-        def scripted(self: Trainer) -> dict[str, Any]:
-            row = train_epoch(self)
-            return {**row, **epochs[self.epoch - 1][COSINE["seeds"].index(self.config.seed)]}
-
-        monkeypatch.setattr(Trainer, "train_epoch", scripted)
-        trial = begin({**COSINE, "origin": origin}, {**PROTOCOL, "epochs": len(epochs)})
-        trial._patience = patience
-        return trial
-
-    return losing
-
-
-def test_a_searched_trial_that_stays_lost_on_every_seed_is_given_up(losing: Callable[..., StrategyTrial]) -> None:
-    found = {"collapsed": False, "saturation": 0.1}
-    trial = losing([[LOST, LOST], [LOST, found], [LOST, LOST], [LOST, LOST], [LOST, LOST], [found, found]], patience=3)
-    done = [trial.step()["done"] for _ in range(5)]
-    assert done == [False, False, False, False, True]
-
-
-def test_a_trial_that_is_given_up_is_charged_what_training_to_the_end_would_have_cost(losing: Callable[..., StrategyTrial]) -> None:
-    trial = losing([[LOST, LOST]] * 4, patience=2)
-    trial.step()
-    result = trial.step()
-    line = json.loads(result["line"])
-    assert result["done"]
-    # 5 updates an epoch, p_std of the rest ½ and ½ − √½/2: 7.5 and 9.27 nudged phases expected.
-    rest = 5 * (2 - 0.5) + 5 * (2 - (0.5 - 0.5 * 0.5**0.5))
-    assert line["nudged_phases_to_the_end"] == result["nudged_phases"] == pytest.approx(line["nudged_phases"] + rest, rel=1e-3)
-
-
-@pytest.mark.parametrize("origin", ["thesis", "confirm"])
-def test_what_the_search_is_compared_with_is_trained_to_the_end(losing: Callable[..., StrategyTrial], origin: str) -> None:
-    trial = losing([[LOST, LOST]] * 4, patience=1, origin=origin)
-    assert [trial.step()["done"] for _ in range(4)] == [False, False, False, True]
-
-
-@pytest.mark.parametrize("seen", [{"collapsed": True, "saturation": 0.2}, {"collapsed": False, "saturation": 0.9}])
-def test_chance_without_saturation_and_saturation_above_chance_are_not_lost(
-    losing: Callable[..., StrategyTrial], seen: dict[str, Any]
-) -> None:
-    trial = losing([[seen, seen]] * 3, patience=1)
-    assert [trial.step()["done"] for _ in range(3)] == [False, False, True]
-
-
-def test_a_network_that_diverged_is_lost(losing: Callable[..., StrategyTrial]) -> None:
-    diverged = {"collapsed": True, "saturation": float("nan")}
-    assert losing([[diverged, LOST]] * 3, patience=1).step()["done"]
-
-
-def test_patience_outlives_the_process(losing: Callable[..., StrategyTrial]) -> None:
-    epochs = [[LOST, LOST]] * 5
-    first = losing(epochs, patience=3)
-    for _ in range(3):
-        last = first.step()
-    assert last["done"]
-    # Its second epoch is the last with a checkpoint.
-    assert losing(epochs, patience=3).step()["done"]
+def test_the_example_is_a_plain_tune_script(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "studies" / "tune_example.py"), "--trials", "2", "--epochs", "2", "--storage", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert re.search(r"config/family +config/skew +config/beta +val_acc +test_acc +nudged_phases$", lines[-3])
+    assert len(lines[-2:]) == 2

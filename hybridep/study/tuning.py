@@ -18,6 +18,7 @@ from hybridep.cluster.access import token_file
 from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
+from hybridep.durable import DurableTrial
 from hybridep.study.events import EventLog
 from hybridep.study.folder import StudyFolder
 from hybridep.study.front import Point
@@ -26,7 +27,6 @@ from hybridep.study.plan import Plan, PlannedTrial, confirmations
 from hybridep.study.progress import Progress
 from hybridep.study.resources import NodeCapacity, Resources, Share
 from hybridep.study.search import OptunaTrials, TrialSource
-from hybridep.trainable import StrategyTrial
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
 MOST_DEATHS: Final = 5
@@ -214,8 +214,8 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
     share = resources.share(nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
-            StrategyTrial,
-            protocol=plan.protocol.model_dump(),
+            DurableTrial,
+            protocol=plan.protocol,
             dataset=dataset,
             trials=folder.trials_place,
             cpus=share.cpus,
