@@ -125,17 +125,25 @@ def test_a_result_that_optuna_was_not_told_before_a_crash_is_told_after_it(folde
     before.write("centered", 0.9, 1140)
     before.write("search-0001", 0.8, 700)
     after = Tune(folder, search(2))
-    study = after.source._search._study
+    study = after.source._search.study
     told = {trial.user_attrs["trial"]: trial.values for trial in study.trials if trial.state.is_finished()}
     assert told == {"centered": [0.9, 1140], "search-0001": [0.8, 700]}
     assert [after.take() for _ in range(5)] == ["standard", "cosine", "inverse_cosine", "stochastic", "search-0002"]
 
 
-def test_a_crash_between_asking_and_naming_loses_no_trial(folder: StudyFolder) -> None:
-    before = Tune(folder, search(2), fixed=[])
-    before.source._search._study.ask()
+@pytest.mark.parametrize("chosen", [0, 1, 2])
+def test_a_crash_while_a_strategy_is_chosen_loses_no_trial(folder: StudyFolder, chosen: int) -> None:
+    study = Tune(folder, search(2), fixed=[]).source._search.study
+    study.enqueue_trial({}, user_attrs={"trial": "search-0001"})
+    asked = study.ask()
+    if chosen > 0:
+        asked.suggest_categorical("family", SPACE.limits.families)
+    if chosen > 1:
+        asked.suggest_float("skew", *SPACE.limits.skew)
     after = Tune(folder, search(2), fixed=[])
     assert [after.take() for _ in range(3)] == ["search-0001", "search-0002", "None"]
+    given = after.overrides("search-0001")
+    assert asked.params.items() <= given.items()
 
 
 def test_a_failed_trial_is_tried_again_when_the_study_goes_on(folder: StudyFolder) -> None:
@@ -172,7 +180,7 @@ def test_fixed_strategies_outside_the_space_run_all_the_same(folder: StudyFolder
     assert set(names) == {*STRATEGIES, "search-0001"}
     for name in names:
         tune.end(name)
-    known = [trial.user_attrs["trial"] for trial in tune.source._search._study.trials]
+    known = [trial.user_attrs["trial"] for trial in tune.source._search.study.trials]
     assert known == ["cosine", "search-0001"]
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import optuna
@@ -19,16 +19,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.searcher import Searcher
 
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import InvalidInput
 from hybridep.study.folder import StudyFolder, drop_unfinished_line
 from hybridep.study.front import full_cost
 from hybridep.study.plan import PlannedTrial, SearchPlan
 
 STUDY: Final = "hybridep"
-OBJECTIVES: Final = {"val_acc": "max", "nudged_phases": "min"}
+OBJECTIVES: Final[dict[str, Literal["maximize", "minimize"]]] = {"val_acc": "maximize", "nudged_phases": "minimize"}
 
 
 class KeyedRandomSampler(BaseSampler):
@@ -135,96 +134,94 @@ class TrialSource(Searcher):
         return {}
 
 
-class OptunaTrials(OptunaSearch):
-    """Strategies that an Optuna study asks for; that study is kept in the folder's journal, which optuna-dashboard opens."""
+class OptunaTrials:
+    """Strategies that an Optuna study asks for; that study is kept in the folder's journal, which optuna-dashboard opens.
 
-    _study: Study
-    _folder: StudyFolder
-    _plan: SearchPlan
+    Every trial is enqueued with its name, also one whose strategy the sampler is to choose: a name is never given twice.
+    """
 
     def __init__(self, folder: StudyFolder, plan: SearchPlan) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = open_journal(folder)
-        earlier = sum(storage.get_n_trials(study._study_id) for study in storage.get_all_studies())
+        self.study = optuna.create_study(study_name=STUDY, storage=storage, directions=list(OBJECTIVES.values()), load_if_exists=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             # A sampler that learns and starts again must not repeat its numbers.
+            earlier = len(self.study.get_trials(deepcopy=False))
             start = Start(derived_seed(*plan.seeds), derived_seed(*plan.seeds, earlier), plan.trials)
-            sampler = SAMPLERS[plan.sampler](start)
-        super().__init__(plan.space, list(OBJECTIVES), list(OBJECTIVES.values()), sampler=sampler, study_name=STUDY, storage=storage)
-        assert self._ot_study is not None
-        self._study = self._ot_study
+            self.study.sampler = SAMPLERS[plan.sampler](start)
         self._folder = folder
         self._plan = plan
         self._fixed: dict[str, PlannedTrial] = {}
-        self._again: deque[Trial] = deque()
+        self._again: deque[FrozenTrial] = deque()
         self._searched: set[str] = set()
+        # By Tune's name of a trial: its number in the study.
+        self._numbers: dict[str, int] = {}
 
     def enqueue(self, fixed: Sequence[PlannedTrial]) -> frozenset[str]:
         """Take on the fixed trials that lie in the search space, so that the sampler learns from them too; returns their names.
 
         Then catch up: tell Optuna of trials that ended while it did not listen, and give those again that did not end.
         """
-        earlier = self._study.get_trials(deepcopy=False)
-        names = {trial.user_attrs.get("trial") for trial in earlier}
+        earlier = {trial.user_attrs["trial"]: trial for trial in self.study.get_trials(deepcopy=False)}  # the last of each name
         for trial in fixed:
             point = self._plan.space.point(self._plan.protocol, trial.overrides)
             if point is not None:
                 self._fixed[trial.name] = trial
-                if trial.name not in names:
-                    self._study.enqueue_trial(point, user_attrs={"trial": trial.name})
-        self._searched = {name for name in names if name is not None and name not in self._fixed}
-        retried = {trial.user_attrs.get("trial") for trial in earlier if trial.state in (TrialState.WAITING, TrialState.RUNNING)}
-        for old in earlier:
-            name = old.user_attrs.get("trial")
+                if trial.name not in earlier:
+                    self.study.enqueue_trial(point, user_attrs={"trial": trial.name})
+        self._searched = earlier.keys() - self._fixed
+        for name, old in earlier.items():
             if old.state == TrialState.RUNNING:
-                handle = Trial(self._study, old._trial_id)
-                if name is None or not self._folder.trial(name).ended:
-                    self._again.append(handle)
+                if self._folder.trial(name).ended:
+                    row = self._folder.trial(name).last() or {}
+                    self._tell(old.number, {**row, "nudged_phases": full_cost(row)} if row.get("done") else {})
+                elif self._overrides(old) is not None:
+                    self._again.append(old)
                 else:
-                    self._tell_from_file(handle, name)
-            elif old.state == TrialState.FAIL and name is not None and name not in retried and not self._folder.trial(name).ended:
-                self._study.enqueue_trial(old.params, user_attrs={"trial": name})
+                    self.study.tell(old.number, state=TrialState.FAIL)
+                    self.study.enqueue_trial(old.params, user_attrs={"trial": name})
+            elif old.state == TrialState.FAIL and not self._folder.trial(name).ended:
+                self.study.enqueue_trial(old.params, user_attrs={"trial": name})
         return frozenset(self._fixed)
+
+    def _overrides(self, old: FrozenTrial) -> Mapping[str, Any] | None:
+        """The strategy of an earlier trial, or None where its driver died before all of it was chosen."""
+        try:
+            return self._plan.space(old)
+        except ValueError:
+            return None
 
     def next(self, trial_id: str) -> PlannedTrial | None:
         """The next strategy: one that did not end earlier, one that is enqueued, a new one, or None where there are enough."""
+        asked: FrozenTrial | Trial
         if self._again:
-            self._ot_trials[trial_id] = self._again.popleft()
-        elif len(self._searched) >= self._plan.trials and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return None
-        with warnings.catch_warnings():
-            # A Gaussian process takes its time; the advice to move training elsewhere does not help.
-            warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)
-            suggested = self.suggest(trial_id) or {}
-        asked = self._ot_trials[trial_id]
-        name = asked.user_attrs.get("trial")
-        if name is None:
-            name = f"search-{len(self._searched) + 1:04d}"
-            asked.set_user_attr("trial", name)
+            asked = self._again.popleft()
+        else:
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                if len(self._searched) >= self._plan.trials:
+                    return None
+                self.study.enqueue_trial({}, user_attrs={"trial": f"search-{len(self._searched) + 1:04d}"})
+            asked = self.study.ask()
+        self._numbers[trial_id] = asked.number
+        name, overrides = asked.user_attrs["trial"], self._plan.space(asked)
         if name in self._fixed:
             return self._fixed[name]
         self._searched.add(name)
-        # The knots' levels stay with Optuna: the strategy has them as `knots`.
-        overrides = {field: value for field, value in suggested.items() if field in TrialConfig.model_fields}
         return PlannedTrial(name, name, "search", self._plan.seeds, overrides)
 
     def end(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Tell Optuna how a trial ended. One that Tune gave up without an end stays open, and is given again when the study goes on."""
-        asked = self._ot_trials.pop(trial_id, None)
-        if asked is not None and result.get("done"):
-            self._tell(asked, result)
+        number = self._numbers.pop(trial_id, None)
+        if number is not None and result.get("done"):
+            self._tell(number, result)
 
-    def _tell_from_file(self, asked: Trial, name: str) -> None:
-        row = self._folder.trial(name).last() or {}
-        self._tell(asked, {**row, "nudged_phases": full_cost(row)} if row.get("done") else {})
-
-    def _tell(self, asked: Trial, result: Mapping[str, Any]) -> None:
+    def _tell(self, number: int, result: Mapping[str, Any]) -> None:
         values = [float(result.get(name, math.nan)) for name in OBJECTIVES]
         if all(map(math.isfinite, values)):
-            self._study.tell(asked, values)
+            self.study.tell(number, values)
         else:
-            self._study.tell(asked, state=TrialState.FAIL)
+            self.study.tell(number, state=TrialState.FAIL)
 
 
 def open_journal(folder: StudyFolder) -> JournalStorage:
