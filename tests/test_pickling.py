@@ -47,7 +47,7 @@ FAMILY_FIELDS: dict[str, dict[str, Any]] = {
 # Public classes that nothing below holds an object of: what passes by, or is a dataclass of numbers and tensors that was measured.
 NOT_KEPT = {"OwnArrays", "Reference", "Agreement", "Alignment", "Bias", "Biases", "PowerLaw"}
 # Ray's own, or held by a running process: they have files, locks and connections.
-ELSEWHERE = ("hybridep.trainable", "hybridep.study", "hybridep.cluster", "hybridep.storage", "hybridep.checkpoints")
+ELSEWHERE = ("hybridep.trainable", "hybridep.durable", "hybridep.study", "hybridep.cluster", "hybridep.storage", "hybridep.checkpoints")
 
 
 @pytest.fixture(scope="module")

@@ -32,5 +32,5 @@ def begin_in(trials: str | Path, config: dict[str, Any] = COSINE, protocol: Tria
 def rows(trial: DurableTrial, epochs: int) -> list[dict[str, Any]]:
     """The next epochs, without what depends on the clock."""
     lines = [json.loads(trial.step()["line"]) for _ in range(epochs)]
-    clock = ("epoch_seconds", "time_total_s", "timestamp")
+    clock = ("epoch_seconds", "time_total_s", "timestamp", "load")
     return [{name: value for name, value in line.items() if not name.startswith(clock)} for line in lines]
