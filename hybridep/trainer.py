@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hybridep.collapse import collapsed
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, split
 from hybridep.estimators import ESTIMATORS
@@ -41,6 +43,11 @@ def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:
     progress = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
     low = min(config.eta_min, base)
     return low + (base - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Fraction of the samples that are named rightly; NaN where there are none."""
+    return float(np.mean(predicted == labels)) if len(labels) else math.nan
 
 
 class Trainer:
@@ -113,8 +120,8 @@ class Trainer:
         self.nudged_steps += nudged_steps
         self.epoch += 1
         n = len(self.train_rows)
-        validation = self._accuracy(self.images, self.validation_rows)
-        test = self._accuracy(self.test_images, self.test_rows)
+        held_out = self._predictions(self.images, self.validation_rows)
+        tested = self._predictions(self.test_images, self.test_rows)
         return {
             "epoch": self.epoch,
             "updates": self.strategy.updates,
@@ -125,12 +132,12 @@ class Trainer:
             "nudged_steps": self.nudged_steps,
             "longest_cheap_run": self.strategy.longest_cheap_run,
             "train_acc": correct / n,
-            "val_acc": validation,
-            "test_acc": test,
+            "val_acc": accuracy(*held_out),
+            "test_acc": accuracy(*tested),
             "train_loss": loss / n,
             "free_residual": residual / n,
             "saturation": saturation / n,
-            "collapsed": self._at_chance(validation, test),
+            "collapsed": self.diverged or collapsed(*(held_out if len(self.validation_rows) else tested)),
             "learning_rate": rates[0],
             "epoch_seconds": time.perf_counter() - started,
         }
@@ -155,16 +162,17 @@ class Trainer:
         n = len(batch)
         return torch.stack([free.steps.sum() / n, nudged.steps.sum() / n, correct, loss, free.residual.sum(), saturation])
 
-    def _accuracy(self, images: Images, rows: Tensor) -> float:
-        """Fraction that the free equilibrium classifies rightly; NaN where there are no samples."""
-        correct = [self._correct(images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
-        return float(torch.stack(correct).sum()) / len(rows) if correct else math.nan
+    def _predictions(self, images: Images, rows: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The classes that the free equilibria of these samples name, and their labels, [N] each."""
+        predicted = [self._predicted(images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
+        labels = images.labels[rows].cpu().numpy()
+        return torch.cat(predicted).cpu().numpy() if predicted else labels, labels
 
-    def _correct(self, images: Images, rows: Tensor) -> Tensor:
-        x, labels = images.batch(rows)
+    def _predicted(self, images: Images, rows: Tensor) -> Tensor:
+        x, _ = images.batch(rows)
         drive = self.network.input_drive(x)
         free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
-        return (self.network.scores(free.state).argmax(dim=1) == labels).sum()
+        return self.network.scores(free.state).argmax(dim=1)
 
     @torch.no_grad()
     def activations(self) -> list[list[int]]:
@@ -178,16 +186,6 @@ class Trainer:
         bounds = self.network.lowest, self.network.highest
         layers = self.network.layer_states(free.state)
         return [torch.histc(layer.float(), HISTOGRAM_BINS, *bounds).int().tolist() for layer in layers]
-
-    def _at_chance(self, validation: float, test: float) -> bool:
-        """Whether the accuracy on held-out images (test images if none are held out) is within two standard errors of always naming their
-        commonest class, or the weights are lost."""
-        images, rows, accuracy = self.images, self.validation_rows, validation
-        if math.isnan(validation):
-            images, rows, accuracy = self.test_images, self.test_rows, test
-        labels = images.labels[rows]
-        chance = float(labels.bincount().max()) / len(labels)
-        return self.diverged or accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of training depends on, as it is now: plain numbers, strings, lists, dicts and tensors."""

@@ -291,24 +291,30 @@ def test_an_absurd_learning_rate_is_a_result(digits, network, relaxation, rate):
         assert rows[-1]["free_steps"] <= 8 * 12
 
 
-def test_collapsed_is_an_accuracy_within_two_standard_errors_of_the_commonest_class(digits):
-    trainer = Trainer(small(test_samples=None), digits)
-    chance = float(np.bincount(digits.test_labels).max()) / 360
-    bound = chance + 2 * math.sqrt(chance * (1 - chance) / 360)
-    assert trainer._at_chance(math.nan, 0.1) is True
-    assert trainer._at_chance(math.nan, bound - 1e-9) is True
-    assert trainer._at_chance(math.nan, bound + 1e-9) is False
-    trainer.network.parameters[0][0, 0] = math.nan
-    assert trainer._at_chance(math.nan, 1.0) is True
+@pytest.mark.parametrize("validation", [0, 40])
+def test_collapse_is_judged_on_the_held_out_images_where_there_are_any(digits, validation):
+    trainer = Trainer(small(train_samples=400, test_samples=None, validation=validation, epochs=20), digits)
+    assert not rows_of(trainer, 8)[-1]["collapsed"]
+    # Images that all look alike get one answer, whatever the network is worth.
+    for images in (trainer.images, trainer.test_images):
+        images.pixels = images.pixels.clone()
+    images, rows = (trainer.images, trainer.validation_rows) if validation else (trainer.test_images, trainer.test_rows)
+    images.pixels[rows] = 0
+    assert trainer.train_epoch()["collapsed"] is True
+    if validation:
+        trainer.test_images.pixels[:] = 0
+        images.pixels[rows] = torch.from_numpy(digits.train_images[rows.numpy()])
+        assert trainer.train_epoch()["collapsed"] is False
 
 
-def test_collapse_is_judged_on_the_held_out_images_where_there_are_any(digits):
-    trainer = Trainer(small(test_samples=None, validation=40), digits)
-    held_out = trainer.images.labels[trainer.validation_rows]
-    chance = float(held_out.bincount().max()) / 40
-    bound = chance + 2 * math.sqrt(chance * (1 - chance) / 40)
-    assert trainer._at_chance(bound - 1e-9, 1.0) is True
-    assert trainer._at_chance(bound + 1e-9, 0.0) is False
+def test_a_test_set_of_nearly_one_class_that_is_learnt_is_not_collapsed(digits):
+    zeros, ones = (np.flatnonzero(digits.train_labels == digit) for digit in (0, 1))
+    train, test = np.concatenate([zeros[:40], ones[:40]]), np.concatenate([zeros[40:137], ones[40:43]])
+    dataset = Dataset.from_arrays(
+        digits.info, *(part[rows] for rows in (train, test) for part in (digits.train_images, digits.train_labels))
+    )
+    row = rows_of(Trainer(small(train_samples=None, test_samples=None), dataset), 6)[-1]
+    assert row["test_acc"] == 1.0 and row["collapsed"] is False
 
 
 # What strategies of one seed share
@@ -409,8 +415,8 @@ def test_products_of_numpy_take_one_thread_while_an_epoch_lasts_and_as_many_as_b
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
     trainer, seen = Trainer(small(epochs=1), digits), []
-    accuracy = trainer._accuracy
-    monkeypatch.setattr(trainer, "_accuracy", lambda *args: (seen.append(blas_threads()), accuracy(*args))[1])
+    predictions = trainer._predictions
+    monkeypatch.setattr(trainer, "_predictions", lambda *args: (seen.append(blas_threads()), predictions(*args))[1])
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
         assert before == {2}
