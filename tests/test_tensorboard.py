@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,19 +109,43 @@ def test_images_are_renewed_when_trials_have_ended_but_not_more_often_than_the_p
     assert not (tmp_path / "front").exists()  # nothing has ended
     progress.found(Point("centered", 0.9, 0.01, 100))
     image.renew()
-    assert image._thread is not None  # drawn beside the study's own work
-    image._thread.join()
     image.renew()
     slow = FrontImage(tmp_path / "slow", progress, "Validation", period=1000.0)
     for number in range(5):
         progress.found(Point(f"search-{number}", 0.5, 0.01, 90 - number))
         slow.renew()
-        assert slow._thread is not None
-        slow._thread.join()
     image.close()
     slow.close()
     assert [event.step for event in events(tmp_path / "front").Images("front")] == [1, 6]
     assert [event.step for event in events(tmp_path / "slow").Images("front")] == [2, 6]
+
+
+def test_what_keeps_the_front_from_being_drawn_is_told_once_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A damaged installation: the study needs no picture, and its report will say what is wrong.
+    monkeypatch.setitem(sys.modules, "analysis.layout", None)
+    progress = Progress(9, EPOCHS)
+    image = FrontImage(tmp_path / "front", progress, "Validation", period=0.0)
+    for number in range(3):
+        progress.found(Point(f"search-{number}", 0.5, 0.01, 90 - number))
+        image.renew()
+    image.close()
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and "The front is not drawn for TensorBoard from here on (ModuleNotFoundError" in told
+
+
+def test_the_front_is_drawn_where_modules_are_imported_one_at_a_time(tmp_path: Path) -> None:
+    # Python gives one of two threads that import SciPy at the same time half a module.
+    progress = Progress(9, EPOCHS)
+    progress.found(Point("centered", 0.9, 0.01, 100))
+    threads = []
+    image = FrontImage(tmp_path / "front", progress, "Validation", period=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridep.study.front_image.draw", lambda *_: threads.append(threading.current_thread()) or b"")
+        patch.setattr("hybridep.study.front_image.write_image", lambda *_: None)
+        image.renew()
+    assert threads == [threading.main_thread()]
 
 
 def test_drawing_takes_no_more_than_its_share_of_the_drivers_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

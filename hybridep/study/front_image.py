@@ -1,8 +1,7 @@
-"""`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then beside the study's own work."""
+"""`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then."""
 
-import contextlib
 import math
-import threading
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,35 +22,43 @@ SHOWN_BELOW_BEST: Final = 0.15
 
 
 class FrontImage:
-    """Draws what `progress` knows into the event files in `folder`, in a thread of its own: Tune's loop does not wait for it."""
+    """Draws what `progress` knows into the event files in `folder`, in the driver's one thread.
+
+    A thread of its own would import matplotlib and SciPy while a sampler does, and of two such threads Python gives one half a module.
+    It is drawn seldom enough not to be felt.
+    """
 
     def __init__(self, folder: Path, progress: Progress, accuracy: str, period: float = PERIOD_SECONDS) -> None:
         self._folder = folder
         self._progress = progress
         self._accuracy = accuracy
         self._period = period
-        self._thread: threading.Thread | None = None
         self._next = time.monotonic()  # the first trial that ends gets one: what drawing takes of memory is taken early
         self._drawn = 0
 
     def renew(self) -> None:
-        """Begin a new image where trials have ended since the last one and that is long enough ago."""
-        busy = self._thread is not None and self._thread.is_alive()
-        if not busy and time.monotonic() >= self._next and len(self._progress.points) > self._drawn:
-            self._thread = threading.Thread(target=self._draw, args=(tuple(self._progress.points),), daemon=True)
-            self._thread.start()
+        """A new image where trials have ended since the last one and that is long enough ago."""
+        if time.monotonic() >= self._next:
+            self._draw()
 
     def close(self) -> None:
         """The last image, with every trial that has ended."""
-        if self._thread is not None:
-            self._thread.join()
-        if len(self._progress.points) > self._drawn:
-            self._draw(tuple(self._progress.points))
+        self._draw()
 
-    def _draw(self, points: Sequence[Point]) -> None:
+    def _draw(self) -> None:
+        """No picture is worth a study: what keeps one from being drawn is told once, and the study goes on without."""
+        points = tuple(self._progress.points)
+        if len(points) <= self._drawn:
+            return
         began = time.monotonic()
-        with contextlib.suppress(OSError):  # a full disk is told by what writes results; the picture may miss
+        try:
             write_image(self._folder, "front", len(points), draw(points, self._accuracy))
+        except OSError:
+            pass  # a full disk is told by what writes results
+        except Exception as error:
+            self._progress.note(f"The front is not drawn for TensorBoard from here on ({type(error).__name__}: {error}); all else goes on.")
+            self._drawn = sys.maxsize
+            return
         self._drawn = len(points)
         ended = time.monotonic()
         self._next = max(began + self._period, ended + (ended - began) / LARGEST_SHARE)
