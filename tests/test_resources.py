@@ -1,6 +1,12 @@
 """What a trial gets of a cluster where nothing is said, where a trial fits, and how many run at a time."""
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -9,7 +15,7 @@ import torch
 from hybridep.cluster.machine import DriverFault
 from hybridep.config import InvalidInput
 from hybridep.study import tuning
-from hybridep.study.resources import NodeCapacity, Resources, Share
+from hybridep.study.resources import MOST_SOCKET_BYTES, NodeCapacity, Resources, Share, ray_folder, shorten_ray_folder
 from tests.nvml import a100, pretend
 
 LAPTOP = NodeCapacity(8, 0)
@@ -108,3 +114,85 @@ def test_a_ray_that_does_not_start_stops_the_study_in_one_line(monkeypatch: pyte
         pass
     assert str(stopped.value).startswith("Ray did not start (The current node timed out during startup. This could")
     assert "\n" not in str(stopped.value)
+
+
+# Where Ray's files go
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Path]:
+    """Sets a variable to a folder whose path has so many bytes, without others that would count."""
+
+    def set_to(variable: str, length: int) -> Path:
+        for name in ("RAY_TMPDIR", "TMPDIR"):
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        path = Path("/tmp/" + "t" * (length - len("/tmp/")))
+        monkeypatch.setenv(variable, str(path))
+        return path
+
+    return set_to
+
+
+LONGEST = MOST_SOCKET_BYTES - len("/ray/session_2026-11-26_04-08-42_123456_4194304/sockets/plasma_store")
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_rays_files_go_to_a_short_folder_where_the_temporary_one_is_too_long_for_sockets(
+    variable: str, temporary: Callable[[str, int], Path]
+) -> None:
+    path = temporary(variable, LONGEST)
+    shorten_ray_folder()
+    assert ray_folder() == path / "ray"
+    temporary(variable, LONGEST + 1)
+    shorten_ray_folder()
+    assert ray_folder() == Path("/tmp/ray")
+    assert os.environ["RAY_TMPDIR"] == "/tmp"
+
+
+def test_a_temporary_folder_is_measured_in_bytes_and_must_be_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("/tmp/" + "ü" * 20, "here"):
+        monkeypatch.setenv("RAY_TMPDIR", name)
+        shorten_ray_folder()
+        assert ray_folder() == Path("/tmp/ray")
+
+
+def test_where_no_short_folder_can_be_used_the_line_says_what_to_set(
+    temporary: Callable[[str, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = temporary("TMPDIR", 90)
+    monkeypatch.setattr("hybridep.study.resources.SHORT_FOLDER", "/nowhere")
+    with pytest.raises(InvalidInput) as refusal:
+        shorten_ray_folder()
+    assert str(refusal.value) == (
+        f"RAY_TMPDIR {path}: is not an absolute path of at most {LONGEST} bytes, for Ray puts sockets below it,"
+        " and /nowhere cannot be written;"
+        " set RAY_TMPDIR to a folder with a short path"
+    )
+
+
+STARTED = """
+import os, sys
+from hybridep.study.resources import Resources, ray_folder
+from hybridep.study.tuning import ray_session
+resources = Resources(gpus_per_trial=0)
+resources.prepare()
+with ray_session(resources, 0):
+    print((ray_folder() / "session_latest" / "sockets" / "plasma_store").exists())
+"""
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_ray_starts_with_a_temporary_folder_of_any_length(more: int, tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    try:
+        long = folder / ("t" * (LONGEST + more - len(str(folder)) - 1))
+        environment = {**os.environ, "TMPDIR": str(long), "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment.pop("RAY_TMPDIR", None)
+        started = subprocess.run(
+            [sys.executable, "-c", STARTED], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert (started.returncode, started.stdout) == (0, "True\n"), started.stderr
+        assert (long / "ray").exists() == (more == 0)
+    finally:
+        shutil.rmtree(folder)

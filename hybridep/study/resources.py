@@ -5,10 +5,17 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.machine import VISIBLE, cpus, schedulable
 from hybridep.config import InvalidInput
+
+SHORT_FOLDER: Final = "/tmp"
+# What Linux allows, and the longest name that Ray gives to a socket below its folder.
+MOST_SOCKET_BYTES: Final = 107
+_SOCKET: Final = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Resources:
         if self.ray_address is not None:
             _prepare_client(self.ray_address)
             return
+        shorten_ray_folder()
         # Listen on loopback alone. The name tells whom the variable was made for; it means the same on every system.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if self.cpus_per_trial is not None and self.cpus_per_trial > cpus():
@@ -125,6 +133,28 @@ class Resources:
         if share.gpus > most_gpus:
             raise InvalidInput(f"--gpus-per-trial {share.gpus:g}: no node of the Ray cluster has a GPU")
         raise InvalidInput(f"--cpus-per-trial {share.cpus:g}: no node of the Ray cluster has that many beside a GPU; a trial takes {share}")
+
+
+def ray_folder() -> Path:
+    """Where a Ray cluster of this process keeps its files; the last session's logs are in session_latest/logs below it."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDER, "ray")
+
+
+def shorten_ray_folder() -> None:
+    """Send Ray's files to /tmp where temporary folders have so long a path that its sockets would not fit, as in a job's own folder.
+
+    InvalidInput where /tmp cannot be used.
+    """
+    longest = MOST_SOCKET_BYTES - len(_SOCKET)
+    folder = ray_folder()
+    if len(os.fsencode(folder)) <= longest and folder.is_absolute():
+        return
+    if not os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
+        raise InvalidInput(
+            f"RAY_TMPDIR {folder.parent}: is not an absolute path of at most {longest - len('/ray')} bytes, for Ray puts sockets below it,"
+            f" and {SHORT_FOLDER} cannot be written; set RAY_TMPDIR to a folder with a short path"
+        )
+    os.environ["RAY_TMPDIR"] = SHORT_FOLDER
 
 
 def _prepare_client(text: str) -> None:

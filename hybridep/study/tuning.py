@@ -25,7 +25,7 @@ from hybridep.study.front import Point
 from hybridep.study.front_image import FrontImage
 from hybridep.study.plan import Plan, PlannedTrial, confirmations
 from hybridep.study.progress import Progress
-from hybridep.study.resources import NodeCapacity, Resources, Share
+from hybridep.study.resources import NodeCapacity, Resources, Share, ray_folder
 from hybridep.study.search import OptunaTrials, TrialSource
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
@@ -260,7 +260,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
             return
         if log.epochs == epochs:
             raise StudyStopped(
-                f"Ray cannot run {len(left)} trials, {min(left)} among them; its own account is in /tmp/ray/session_latest/logs"
+                f"Ray cannot run {len(left)} trials, {min(left)} among them; its own account is in {ray_folder()}/session_latest/logs"
             )
 
 
