@@ -12,7 +12,7 @@ from analysis.layout import SKY, THESIS_COLOURS
 from analysis.thesis_tables import LABELS, ThesisTable
 from hybridep.presets import ONE_SIDED
 
-COLOURS = {**THESIS_COLOURS, "random_sign": SKY, "negative": MUTED}
+COLOURS = {**THESIS_COLOURS, "alternating": "#8c564b", "split_sign": "#b5a642", "random_sign": SKY, "negative": MUTED}
 HATCHES = ("", "////", "....")
 REFERENCES = ("standard", "centered")
 # Accuracies further apart than this are drawn from zero: nothing would be seen of differences that small anyway.

@@ -34,6 +34,8 @@ LABELS: Final = {
     "cosine": "Cosine hybrid",
     "inverse_cosine": "Inverse cosine hybrid",
     "stochastic": "Stochastic hybrid",
+    "alternating": "Alternating-sign EP",
+    "split_sign": "Split-sign EP",
     "random_sign": "Random-sign EP",
     "negative": "Negative EP",
 }
@@ -221,7 +223,7 @@ def changed(table: str, own: pd.DataFrame) -> str:
     first, protocol = own.iloc[0], PROTOCOLS[table]
     shrinking = {"epochs": protocol.epochs, "train_samples": protocol.train_samples or DATASETS[protocol.dataset].train}
     parts = []
-    for field, usual in protocol.model_dump().items():
+    for field, usual in protocol.flat().items():
         value = first.get(field)
         if field in OWN_FIELDS and not (field == "T1" and first["relaxation"] == "fixed"):
             continue

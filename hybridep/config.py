@@ -1,17 +1,19 @@
-"""`TrialConfig`: everything that determines a trial, validated on construction; JSON in and out. Imports neither torch nor Ray."""
+"""`TrialConfig`: everything that determines a trial, validated on construction; flat values in and out. Imports neither torch nor Ray."""
 
-from math import prod
-from typing import Any, Final, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+import hybridep.adaptive
+import hybridep.schedules  # noqa: F401  # for what they enter into the registries
+from hybridep.architectures import ARCHITECTURES, Architecture
 from hybridep.datasets import DATASETS
-from hybridep.estimators import ESTIMATORS
-from hybridep.schedules import FAMILIES, Schedule, make_schedule
-from hybridep.strategy import DRAWS
-
-Activation = Literal["tanh", "sigmoid", "hard_sigmoid", "unit_hard_sigmoid", "centered_hard_sigmoid"]
-
+from hybridep.draws import DRAWS, Draw
+from hybridep.estimators import ESTIMATORS, Estimator
+from hybridep.policies import FAMILIES, Policy
+from hybridep.registry import Entry, Registry, worded
 
 # Of adaptive relaxation, where a protocol has none of its own: tight enough for every network of the thesis but MNIST's, whose fixed steps
 # converge to the last bits.
@@ -34,16 +36,41 @@ def one_line(error: ValidationError) -> str:
     return (f"{field} {first['input']!r}: {message}" if field else message) + more
 
 
-def _one_of(value: str, names: Any) -> str:
-    if value not in names:
-        raise ValueError(f"must be one of {', '.join(names)}")
-    return value
+@dataclass(frozen=True)
+class Slot:
+    """A place of TrialConfig that holds an entry: in a flat dictionary its name stands under `key`, its fields under their names behind
+    `prefix`. What stands in a slot that is `searched` is a part of the strategy, elsewhere of the protocol."""
+
+    key: str
+    registry: Registry[Any]
+    prefix: str = ""
+
+    def fields_of(self, name: str) -> dict[str, str]:
+        """The fields of an entry: their flat names, each with its own."""
+        return {self.prefix + field: field for field in self.registry[name].model_fields}
+
+    def known(self) -> set[str]:
+        """The flat names of all entries' fields."""
+        return {field for name in self.registry for field in self.fields_of(name)}
+
+
+# By the name of TrialConfig's field.
+SLOTS: Final[Mapping[str, Slot]] = {
+    "network": Slot("network", ARCHITECTURES),
+    "policy": Slot("family", FAMILIES),
+    "cheap": Slot("cheap", ESTIMATORS, "cheap_"),
+    "accurate": Slot("accurate", ESTIMATORS, "accurate_"),
+    "draw": Slot("draw", DRAWS, "draw_"),
+}
+_STANDING: Final = {"network": "mlp", "family": "constant", "cheap": "standard", "accurate": "centered", "draw": "bernoulli"}
 
 
 class TrialConfig(BaseModel):
     """One strategy under one protocol (the rows of thesis Tables 4 and 5), on one seed.
 
-    Accuracies, costs and learning curves are functions of this object alone, on one machine.
+    It is made from flat values, `TrialConfig.create(family="cosine", skew=0.5, cheap="part", cheap_part=0.5, ...)`, and gives them back
+    (`flat`): what Ray, result files and command lines hold. Accuracies, costs and learning curves are functions of this object alone, on
+    one machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,81 +85,65 @@ class TrialConfig(BaseModel):
     std_factor: float = Field(1.0, gt=0, description="inputs are divided by this many standard deviations")
     augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip (thesis section 3.4)")
 
-    # Network
-    network: Literal["mlp", "conv"] = "mlp"
-    sizes: tuple[int, ...] = Field(
-        (64, 128, 10), description="mlp: input, hidden and output units; conv: the fully connected layers on top, output last"
-    )
-    channels: tuple[int, ...] = Field((), description="conv: feature maps of each convolution")
-    kernel: int = Field(3, ge=1)
-    stride: int = Field(1, ge=1)
-    padding: int = Field(1, ge=0)
-    pooling: Literal["max", "average", "none"] = "max"
-    activation: Activation = "tanh"
-    init_gain: float = Field(0.5, gt=0, description="factor on PyTorch's default initial weights and biases")
-    cost: Literal["mse", "cross_entropy"] = "mse"
+    network: SerializeAsAny[Architecture]
 
     # Strategy
-    family: str = "constant"
-    skew: float | None = Field(0.5, ge=0, le=1, description="mean of p_std over training; None only for piecewise knots as they are")
-    rising: bool | None = Field(None, description="linear, step, exponential, cyclic_cosine: p_std grows over training instead of falling")
-    cycles: int | None = Field(None, ge=1, description="cyclic_cosine: number of restarts")
-    knots: tuple[tuple[float, float], ...] | None = Field(None, description="piecewise: (progress, p_std) pairs")
+    policy: SerializeAsAny[Policy]
     per: Literal["epoch", "update"] = Field("epoch", description="p_std is held constant within an epoch (thesis) or an update")
-    cheap: str = "standard"
-    accurate: str = "centered"
-    draw: str = "bernoulli"
+    cheap: SerializeAsAny[Estimator]
+    accurate: SerializeAsAny[Estimator]
+    draw: SerializeAsAny[Draw]
+    grain: Literal["minibatch", "sample"] = Field("minibatch", description="what is drawn: whole minibatches (thesis) or single samples")
 
     # Nudge and relaxation
     beta: float = Field(1.0, gt=0, description="nudge strength β")
-    relaxation: Literal["fixed", "adaptive"] = "fixed"
+    relaxation: Literal["fixed", "adaptive"] = Field("fixed", description="T1 and T2 steps (thesis), or until each sample is at rest")
     T1: int = Field(30, ge=1, description="free-phase steps; the most allowed where relaxation is adaptive")
     T2: int = Field(10, ge=1, description="nudged-phase steps; the most allowed where relaxation is adaptive")
     tolerance: float | None = Field(None, gt=0, description="adaptive: a sample has converged when no unit moves by more in a step")
 
     # Optimizer
-    epochs: int = Field(15, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(15, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="training images of an update")
     learning_rates: tuple[float, ...] = Field((0.05,), description="one for all layers, or one per layer, input side first")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
     eta_min: float = Field(1e-5, ge=0, description="learning rate that the cosine decay ends on")
-    warmup_epochs: int = Field(0, ge=0)
+    warmup_epochs: int = Field(0, ge=0, description="epochs over which learning rates rise to their full values")
 
     seed: int = Field(0, ge=0)
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] = Field("float32", description="precision of training")
 
     @model_validator(mode="before")
     @classmethod
-    def _completed(cls, values: Any) -> Any:
-        """One learning rate may be given as a plain number; adaptive relaxation has a tolerance even if none is given."""
+    def _from_flat(cls, values: Any) -> Any:
+        """Entries from their names and fields; one learning rate may be a plain number; adaptive relaxation has a tolerance anyway."""
         if not isinstance(values, dict):
             return values
+        values = dict(values)
         if isinstance(values.get("learning_rates"), (int, float)):
-            values = {**values, "learning_rates": (values["learning_rates"],)}
+            values["learning_rates"] = (values["learning_rates"],)
         if values.get("relaxation") == "adaptive" and values.get("tolerance") is None:
-            values = {**values, "tolerance": DEFAULT_TOLERANCE}
-        return values
+            values["tolerance"] = DEFAULT_TOLERANCE
+        made: dict[str, Entry] = {}
+        for field, slot in SLOTS.items():
+            given = values.pop(field, None) if field != slot.key and isinstance(values.get(field), Entry) else values.pop(slot.key, None)
+            made[field] = given if isinstance(given, Entry) else _entry(slot, given, values)
+        for name in [name for name in values if values[name] is None and any(name in slot.known() for slot in SLOTS.values())]:
+            del values[name]  # not given, of an entry that was not chosen
+        for field, slot in SLOTS.items():
+            for name in values.keys() & slot.known():
+                entry = made[field]
+                own = ", ".join(slot.prefix + own for own in type(entry).model_fields) or "no parameters"
+                raise ValueError(f"{name} {worded(values[name])}: {slot.registry.kind} {entry.name} takes only {own}")
+        return {**values, **made}
 
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, value: str) -> str:
-        return _one_of(value, DATASETS)
-
-    @field_validator("family")
-    @classmethod
-    def _known_family(cls, value: str) -> str:
-        return _one_of(value, FAMILIES)
-
-    @field_validator("cheap", "accurate")
-    @classmethod
-    def _known_estimator(cls, value: str) -> str:
-        return _one_of(value, ESTIMATORS)
-
-    @field_validator("draw")
-    @classmethod
-    def _known_draw(cls, value: str) -> str:
-        return _one_of(value, DRAWS)
+        if value not in DATASETS:
+            raise ValueError(f"must be one of {', '.join(DATASETS)}")
+        return value
 
     @field_validator("learning_rates")
     @classmethod
@@ -143,82 +154,106 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        self.schedule()
-        info = DATASETS[self.dataset]
-        shapes = self.layer_shapes()
-        layers = len(shapes) - 1
+        layers = len(self.layer_shapes()) - 1
         if len(self.learning_rates) not in (1, layers):
-            rates = _dashed(self.learning_rates)
+            rates = worded_exactly(self.learning_rates)
             raise ValueError(f"learning_rates {rates} has {len(self.learning_rates)} entries, must have 1 or {layers}, one per layer")
-        if self.sizes[-1] != info.classes:
-            raise ValueError(f"sizes {_dashed(self.sizes)} ends in {self.sizes[-1]}, but {self.dataset} has {info.classes} classes")
         if self.relaxation == "fixed" and self.tolerance is not None:
             raise ValueError(f"tolerance {self.tolerance} applies to relaxation=adaptive only")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
+        if self.grain not in self.draw.grains:
+            raise ValueError(f"grain {self.grain}: draw {self.draw.name} has only {', '.join(self.draw.grains)}")
+        for estimator in (self.cheap, self.accurate):
+            if self.grain == "sample" and estimator.refines:
+                raise ValueError(f"grain sample: estimator {estimator.name} works on whole minibatches, must be minibatch")
         return self
-
-    def schedule(self) -> Schedule:
-        """p_std as a function of progress."""
-        return make_schedule(self.family, skew=self.skew, rising=self.rising, cycles=self.cycles, knots=self.knots)
 
     def layer_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the input and of every layer after it, (channels, height, width) or (units,).
 
         ValueError names a layer that does not fit.
         """
-        info = DATASETS[self.dataset]
-        if not self.sizes:
-            raise ValueError("sizes () must name the output at least")
-        for name, counts in (("sizes", self.sizes), ("channels", self.channels)):
-            if any(count < 1 for count in counts):
-                raise ValueError(f"{name} {_dashed(counts)} must be 1 or more each")
-        if self.network == "mlp":
-            pixels = prod(info.shape)
-            if self.channels:
-                raise ValueError(f"channels {_dashed(self.channels)} applies to network=conv only")
-            if len(self.sizes) < 3:
-                raise ValueError(f"sizes {_dashed(self.sizes)} must name the input, at least one hidden layer and the output")
-            if self.sizes[0] != pixels:
-                raise ValueError(f"sizes {_dashed(self.sizes)} starts with {self.sizes[0]}, but {self.dataset} has {pixels} pixels")
-            return [(size,) for size in self.sizes]
-        if not self.channels:
-            raise ValueError("channels () must name the feature maps of at least one convolution when network=conv")
-        shapes: list[tuple[int, ...]] = [info.shape]
-        for number, maps in enumerate(self.channels, start=1):
-            _, *sides = shapes[-1]
-            layer = f"convolution {number}"
-            if any(side + 2 * self.padding < self.kernel for side in sides):
-                raise ValueError(f"{layer}: kernel {self.kernel} is larger than its input {_by(sides)} with padding {self.padding}")
-            convolved = [(side + 2 * self.padding - self.kernel) // self.stride + 1 for side in sides]
-            pooled = convolved if self.pooling == "none" else [side // 2 for side in convolved]
-            if any(side < 1 for side in pooled):
-                raise ValueError(f"{layer}: its {_by(convolved)} feature map pools to nothing")
-            shapes.append((maps, *pooled))
-        return shapes + [(size,) for size in self.sizes]
+        return self.network.layer_shapes(DATASETS[self.dataset])
 
     @classmethod
     def create(cls, **values: Any) -> "TrialConfig":
-        """Like the constructor, but a mistake raises InvalidInput with one line."""
+        """From flat values; a mistake raises InvalidInput with one line."""
         try:
             return cls(**values)
         except ValidationError as error:
             raise InvalidInput(one_line(error)) from None
 
     def replace(self, **values: Any) -> "TrialConfig":
-        """A copy with other values, validated anew; raises InvalidInput with one line. Going over to fixed steps drops the tolerance."""
+        """A copy with other flat values, validated anew; raises InvalidInput with one line.
+
+        Going over to fixed steps drops the tolerance, going over to another entry the fields that it does not have.
+        """
         if values.get("relaxation") == "fixed":
             values = {"tolerance": None, **values}
-        return self.create(**{**self.model_dump(), **values})
+        own = self.flat()
+        for slot in SLOTS.values():
+            name = values.get(slot.key, own[slot.key])
+            if name != own[slot.key] and name in slot.registry:
+                for field in slot.fields_of(own[slot.key]).keys() - slot.fields_of(name).keys():
+                    del own[field]
+        return self.create(**{**own, **values})
+
+    def flat(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
+        """The values that make it up, by their flat names; with mode json in JSON's types."""
+        values: dict[str, Any] = {}
+        for name, value in self.model_dump(mode=mode).items():
+            if name in SLOTS:
+                slot, entry = SLOTS[name], getattr(self, name)
+                values[slot.key] = entry.name
+                values |= {slot.prefix + field: own for field, own in value.items()}
+            else:
+                values[name] = value
+        return values
 
     def columns(self) -> dict[str, str | int | float | bool | None]:
-        """The fields as they stand in trials.csv: sequences as `784-256-10`, knots as `0:1-0.5:0.2`."""
-        return {name: _dashed(value) if isinstance(value, tuple) else value for name, value in self.model_dump().items()}
+        """The flat values as they stand in trials.csv: sequences as `784-256-10`, knots as `0:1-0.5:0.2`."""
+        return {name: worded_exactly(value) if isinstance(value, tuple) else value for name, value in self.flat().items()}
+
+    def describe(self, protocol: "TrialConfig") -> str:
+        """The strategy in words: its policy, and whatever differs from the protocol and from the thesis's pair of estimators."""
+        words = [self.policy.describe()]
+        if self.per == "update":
+            words.append("per update")
+        if (self.cheap.name, self.accurate.name) != ("standard", "centered"):
+            words.append(f"{self.cheap.describe()} / {self.accurate.describe()}")
+        if self.draw.name != "bernoulli":
+            words.append(f"{self.draw.describe()} draws")
+        if self.grain == "sample":
+            words.append("by sample")
+        for name, symbol in (("beta", "β"), ("T1", "T1"), ("T2", "T2"), ("tolerance", "tolerance"), ("epochs", "epochs")):
+            value = getattr(self, name)
+            if value is not None and value != getattr(protocol, name):
+                words.append(f"{symbol} = {value:.3g}")
+        if self.relaxation != protocol.relaxation:
+            words.append(f"{self.relaxation} relaxation")
+        return ", ".join(words)
 
 
-def _dashed(values: tuple[Any, ...]) -> str:
+def _entry(slot: Slot, name: Any, values: dict[str, Any]) -> Entry:
+    """The entry of that name with its fields taken out of `values`; ValueError in one line that names the flat field."""
+    name = _STANDING[slot.key] if name is None else name
+    try:
+        slot.registry.find(name)
+    except ValueError as error:
+        raise ValueError(f"{slot.key}{str(error).removeprefix(slot.registry.kind)}") from None
+    own_fields = slot.registry[name].model_fields
+    given = {own: values.pop(flat) for flat, own in slot.fields_of(name).items() if flat in values}
+    fields = {own: value for own, value in given.items() if value is not None or type(None) in get_args(own_fields[own].annotation)}
+    if missing := [own for own, info in own_fields.items() if info.is_required() and own not in fields]:
+        raise ValueError(f"{slot.prefix}{missing[0]} None: must be given for {slot.registry.kind} {name}")
+    try:
+        made: Entry = slot.registry[name].create(**fields)
+    except ValueError as error:
+        raise ValueError(f"{slot.prefix}{error}") from None
+    return made
+
+
+def worded_exactly(values: tuple[Any, ...]) -> str:
+    """A sequence in one word, every digit kept: `784-256-10`, `0:1.0-0.5:0.25`."""
     return "-".join(":".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values)
-
-
-def _by(sides: list[int]) -> str:
-    return "×".join(map(str, sides))

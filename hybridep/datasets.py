@@ -275,6 +275,10 @@ def load(name: str, data_dir: Path | None = None, download: bool = True) -> Data
         return _read_own(name)
     if name not in DATASETS:
         raise DatasetError(f"dataset {name!r}: must be one of {', '.join(PUBLISHED)}, or an .npz file of your own")
+    from hybridep.sources import SOURCES
+
+    if name in SOURCES:
+        return Dataset.from_arrays(DATASETS[name], *SOURCES[name].create().read(data_dir))
     if name == "digits":
         return Dataset.from_arrays(DATASETS[name], *_read_digits())
     if data_dir is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from hybridep.config import TrialConfig
 from hybridep.estimators import Estimator
 from hybridep.networks import LayeredNetwork, make_network
+from hybridep.nudging import Minibatch, Nudging
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, Equilibrium, Relaxation
 from hybridep.streams import stream
@@ -206,14 +207,51 @@ def alignment(
 ) -> Alignment:
     """How well an estimator agrees with a reference on a batch, its nudged phases starting from `free`.
 
-    Where the sign of β is drawn, the mean over the signs: what one minibatch can expect.
+    Where the sign of β changes, the mean over the signs: what one minibatch can expect.
     """
     drive = network.input_drive(x)
-    updates = [estimate(network, relaxation, estimator, sign * beta, x, drive, free, target) for sign in estimator.signs]
-    whole = _mean([agreement(gradient, reference) for gradient, _ in updates])
-    layers = zip(*(layer_agreements(gradient, reference) for gradient, _ in updates), strict=True)
-    converged = torch.cat([nudged.converged for _, nudged in updates])
+    updates = averaging_uses(network, relaxation, estimator, beta, x, drive, free, target)
+    whole = _mean([agreement(use.gradient, reference) for use in updates])
+    layers = zip(*(layer_agreements(use.gradient, reference) for use in updates), strict=True)
+    converged = torch.cat([use.nudged.converged for use in updates])
     return Alignment(whole, [_mean(layer) for layer in layers], float((~converged).double().mean()))
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of an estimator: its table, ĝ, and the nudged equilibria of the table's rows."""
+
+    nudging: Nudging
+    gradient: Gradient
+    nudged: Equilibrium
+
+
+def averaging_uses(
+    network: LayeredNetwork,
+    relaxation: Relaxation,
+    estimator: Estimator,
+    beta: float,
+    x: Tensor,
+    drive: Tensor,
+    free: Equilibrium,
+    target: Tensor,
+) -> list[Use]:
+    """Uses of an estimator on one batch, one after the other, over which its signs average out, its memory having settled before.
+
+    ValueError for an estimator whose choices average out in the limit alone.
+    """
+    if estimator.averages_over == 0:
+        raise ValueError(f"estimator {estimator.name}: its choices average out over many minibatches only")
+    own = estimator.fresh()
+    generator = stream(0, "samples")
+    uses = []
+    for number in range(own.settles_after + own.averages_over):
+        uniform = (number % own.averages_over + 0.5) / own.averages_over
+        dtype = np.float64 if x.dtype == torch.float64 else np.float32
+        nudging = own.nudging(Minibatch(len(x), beta, uniform, dtype=dtype), generator)
+        gradient, nudged = estimate(network, relaxation, nudging, x, drive, free, target)
+        uses.append(Use(nudging, own.refine(gradient), nudged))
+    return uses[own.settles_after :]
 
 
 def _mean(found: Sequence[Agreement]) -> Agreement:
@@ -256,20 +294,19 @@ class Biases:
 
     def _phase_gradient(self, equilibrium: Equilibrium) -> Gradient:
         n = self.x.shape[0]
-        return self.network.parameter_gradient(self.x, self.drive, equilibrium.state, self.drive.new_full((n,), 1 / n))
+        return self.network.parameter_gradient(self.x, equilibrium.state, self.drive.new_full((n,), 1 / n))
 
     def of(self, estimator: Estimator, beta: float) -> Bias:
-        """The bias of the expected update: where the sign of β is drawn, of the mean over the signs."""
-        found = [
-            estimate(self.network, self.relaxation, estimator, sign * beta, self.x, self.drive, self.free, self.target)
-            for sign in estimator.signs
-        ]
-        expected = [torch.stack(parts).mean(dim=0) for parts in zip(*(gradient for gradient, _ in found), strict=True)]
+        """The bias of the expected update: where the sign of β changes, of the mean over the signs."""
+        uses = averaging_uses(self.network, self.relaxation, estimator, beta, self.x, self.drive, self.free, self.target)
+        expected = [torch.stack(parts).mean(dim=0) for parts in zip(*(use.gradient for use in uses), strict=True)]
         vector = difference(expected, self.reference.gradient)
         # Errors of the phases add up like independent ones and are divided by β; that of g* stays as it is.
-        spread = math.sqrt(sum(float(c) ** 2 for c in estimator.coefficients) / len(estimator.signs))
+        squares = sum(float(np.square(use.nudging.weight * beta).sum()) for use in uses)
+        frees = sum(float(np.square(use.nudging.free_weight * beta).sum()) for use in uses if use.nudging.free_weight is not None)
+        spread = math.sqrt((squares + frees) * len(self.x)) / len(uses)
         noise = (spread * self._phase_noise / beta + self._reference_noise) / norm(self.reference.gradient)
-        at_rest = all(bool(phases.converged.all()) for phases in (self.free, *(nudged for _, nudged in found)))
+        at_rest = all(bool(phases.converged.all()) for phases in (self.free, *(use.nudged for use in uses)))
         return Bias(vector, self.norm(vector), noise, at_rest)
 
     def norm(self, vector: Sequence[Tensor]) -> float:

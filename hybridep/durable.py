@@ -5,16 +5,16 @@ import os
 import platform
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from ray.air.constants import TRAINING_ITERATION
 from ray.tune.result import DONE
 
 from hybridep.checkpoints import Checkpoints
-from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset
-from hybridep.estimators import ESTIMATORS
-from hybridep.schedules import expected_nudged_phases
+from hybridep.extensions import load_all
 from hybridep.trainable import NoRoom, StrategyTrial, share_of
 
 # Share of units at their bounds from which on a network at chance counts as lost.
@@ -33,18 +33,20 @@ class DurableTrial(StrategyTrial):
         config: dict[str, Any],
         *,
         dataset: Dataset | str,
-        protocol: TrialConfig | str | None = None,
+        protocol: Mapping[str, Any],
         trials: str,
         cpus: float = 1.0,
         gpus: float = 0.0,
         patience: int = 0,
         histograms: bool = False,
+        extensions: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        """`trials` is the folder or URL of the trials' folders; `cpus` and `gpus` are its share.
+        """`protocol` has TrialConfig's flat values; `trials` is the folder or URL of the trials' folders; `cpus` and `gpus` are its share.
 
         A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` adds those
-        of every layer's activations to each row, by seed.
+        of every layer's activations to each row, by seed. `extensions` are loaded first, as study.json has them.
         """
+        load_all(extensions)
         self._trials = trials
         self._cpus = cpus
         self._gpus = gpus
@@ -165,7 +167,4 @@ class DurableTrial(StrategyTrial):
 
     def _full_cost(self, row: dict[str, Any]) -> float:
         """The nudged phases that training to the end would have taken: those that it took and those expected of the rest."""
-        trainer = self._trainers[0]
-        rest = trainer.probabilities[trainer.epoch * trainer.updates_per_epoch :]
-        cheap, accurate = (ESTIMATORS[name].nudged_phases for name in (trainer.config.cheap, trainer.config.accurate))
-        return float(row["nudged_phases"]) + expected_nudged_phases(rest, cheap, accurate)
+        return float(row["nudged_phases"]) + float(np.mean([trainer.nudged_phases_ahead for trainer in self._trainers]))

@@ -1,43 +1,92 @@
-"""The phases of one update: nudged relaxations from the free equilibrium, stacked, and their difference ĝ (thesis eq. 4, 8, 11)."""
+"""The nudged phases of one update: the rows of a table of nudgings, relaxed from the free equilibrium, and their weighted sum ĝ."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from hybridep.estimators import Estimator
+from hybridep.kernels import take
 from hybridep.networks import LayeredNetwork
+from hybridep.nudging import Floats, Nudging
 from hybridep.relaxation import Equilibrium, Relaxation
 
 
-def estimate(
-    network: LayeredNetwork,
-    relaxation: Relaxation,
-    estimator: Estimator,
-    beta: float,
-    x: Tensor,
-    drive: Tensor,
-    free: Equilibrium,
-    target: Tensor,
-) -> tuple[list[Tensor], Equilibrium]:
-    """Run the nudged phases of an estimator from the free equilibrium, stacked as one batch, and difference them.
+@dataclass(frozen=True)
+class States:
+    """All that a minibatch was relaxed to: its free equilibrium, and a nudged one for each row of a table, [rows, ...]."""
 
-    x [n, channels, height, width], drive of that x, target [n, classes]; beta carries the drawn sign. Returns ĝ for each parameter
-    (mean over the batch, the direction that descends the loss) and the stacked nudged equilibria, phases·n rows.
+    free: Equilibrium
+    nudged: Equilibrium
+
+
+def relax(network: LayeredNetwork, relaxation: Relaxation, nudging: Nudging, drive: Tensor, free: Equilibrium, target: Tensor) -> States:
+    """Relax the rows of a table from the free equilibrium, as one batch.
+
+    drive is that of the minibatch, target [n, classes].
     """
-    n = x.shape[0]
-    nudges = [float(b) for b in estimator.nudges]
-    coefficients = [float(c) for c in estimator.coefficients]
-    pushed = [b for b in nudges if b != 0]
-    stacked = [_stack(block, len(pushed)) for block in free.state]
-    betas = drive.new_tensor(pushed).mul_(beta).repeat_interleave(n)
-    nudged = relaxation.nudged(network.bind(_stack(drive, len(pushed)), stacked, target.repeat(len(pushed), 1), betas, at_rest=True))
-    state = nudged.state
-    if len(pushed) < len(nudges):
-        # The free phase stands first, as the only one with a nudge of 0.
-        state = [torch.cat([f, s]) for f, s in zip(free.state, state, strict=True)]
-        at = nudges.index(0.0)
-        nudges = [0.0, *pushed]
-        coefficients = [coefficients[at], *coefficients[:at], *coefficients[at + 1 :]]
-    return network.gradient(x, drive, state, target, coefficients, nudges, beta), nudged
+    betas = _tensor(nudging.beta, drive)
+    if len(nudging.rows) == 0:
+        none = betas
+        return States(free, Equilibrium([block[:0] for block in free.state], none, none, none < 0))
+    if nudging.phases is not None:
+        phases = nudging.phases
+        starts = [_stack(block, phases) for block in free.state]
+        dynamics = network.bind(_stack(drive, phases), starts, target.repeat(phases, 1), betas, at_rest=True)
+    else:
+        rows = torch.from_numpy(nudging.rows).to(drive.device)
+        starts = [take(block, rows) for block in free.state]
+        dynamics = network.bind(take(drive, rows), starts, target[rows], betas, at_rest=True)
+    return States(free, relaxation.nudged(dynamics))
+
+
+def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, target: Tensor) -> list[Tensor]:
+    """ĝ for each parameter, the direction that descends the loss, from the states of a table's rows.
+
+    x [n, channels, height, width], target [n, classes]. The table may have other weights than the one that was relaxed, not other rows.
+    """
+    nudged = states.nudged.state
+    weights, betas = nudging.weight, nudging.beta
+    if nudging.phases is not None:
+        if nudging.free_weight is None:
+            return network.gradient(x, nudged, target, _tensor(weights, x), _tensor(betas, x))
+        state = [torch.cat([own, others]) for own, others in zip(states.free.state, nudged, strict=True)]
+        return network.gradient(x, state, target, *_with_free(nudging.free_weight, nudging, x))
+    free_rows = np.empty(0, dtype=np.int64) if nudging.free_weight is None else np.flatnonzero(nudging.free_weight)
+    rows = np.concatenate([free_rows, nudging.rows])
+    if len(rows) == 0:
+        return [torch.zeros_like(parameter) for parameter in network.parameters]
+    # Samples without a row are left out of all sums.
+    samples, places = np.unique(rows, return_inverse=True)
+    kept = torch.from_numpy(samples).to(x.device)
+    state = nudged
+    if len(free_rows):
+        assert nudging.free_weight is not None
+        chosen = torch.from_numpy(free_rows).to(x.device)
+        state = [torch.cat([take(own, chosen), others]) for own, others in zip(states.free.state, nudged, strict=True)]
+        weights = np.concatenate([nudging.free_weight[free_rows], weights])
+        betas = np.concatenate([np.zeros(len(free_rows), dtype=betas.dtype), betas])
+    return network.gradient(
+        x[kept], state, target[kept], _tensor(weights, x), _tensor(betas, x), torch.from_numpy(places.astype(np.int64)).to(x.device)
+    )
+
+
+def estimate(
+    network: LayeredNetwork, relaxation: Relaxation, nudging: Nudging, x: Tensor, drive: Tensor, free: Equilibrium, target: Tensor
+) -> tuple[list[Tensor], Equilibrium]:
+    """ĝ and the nudged equilibria of a table, [rows, ...]."""
+    states = relax(network, relaxation, nudging, drive, free, target)
+    return weigh(network, nudging, x, states, target), states.nudged
+
+
+def _with_free(free_weight: Floats, nudging: Nudging, like: Tensor) -> tuple[Tensor, Tensor]:
+    weights = np.concatenate([free_weight, nudging.weight])
+    betas = np.concatenate([np.zeros(nudging.n, dtype=nudging.beta.dtype), nudging.beta])
+    return _tensor(weights, like), _tensor(betas, like)
+
+
+def _tensor(values: Floats, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(values)).to(like)
 
 
 def _stack(block: Tensor, phases: int) -> Tensor:

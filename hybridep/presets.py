@@ -7,7 +7,7 @@ from typing import Any, Final
 from hybridep.config import TrialConfig
 
 # What all strategies of the thesis have in common: whatever a study changes, these stay what they are called.
-_THESIS: Final[dict[str, Any]] = {"per": "epoch", "cheap": "standard", "accurate": "centered", "draw": "bernoulli"}
+_THESIS: Final[dict[str, Any]] = {"per": "epoch", "cheap": "standard", "accurate": "centered", "draw": "bernoulli", "grain": "minibatch"}
 
 # The five strategies in the thesis's order, as TrialConfig values.
 STRATEGIES: Final[dict[str, dict[str, Any]]] = {
@@ -18,8 +18,10 @@ STRATEGIES: Final[dict[str, dict[str, Any]]] = {
     "stochastic": {"family": "constant", "skew": 0.5, **_THESIS},
 }
 
-# What the collapse bench sets beside them: the other one-sided estimators, at the same cost as `standard`.
+# What the collapse bench sets beside them: the other estimators of one nudged phase, at the same cost as `standard`.
 ONE_SIDED: Final[dict[str, dict[str, Any]]] = {
+    "alternating": {"family": "constant", "skew": 1.0, **_THESIS, "cheap": "alternating"},
+    "split_sign": {"family": "constant", "skew": 1.0, **_THESIS, "cheap": "split_sign"},
     "random_sign": {"family": "constant", "skew": 1.0, **_THESIS, "cheap": "random_sign"},
     "negative": {"family": "constant", "skew": 1.0, **_THESIS, "cheap": "negative"},
 }
@@ -55,10 +57,10 @@ _CONVOLUTIONAL: Final[dict[str, Any]] = {
 
 PROTOCOLS: Final[dict[str, TrialConfig]] = {
     # β is where one-sided updates begin to fail on this network: it is their distribution over training that then decides.
-    "digits": TrialConfig(dataset="digits", sizes=(64, 128, 10), beta=0.85),
-    "mnist": TrialConfig(dataset="mnist", sizes=(784, 256, 10), T1=100, T2=20, beta=0.25, **_TABLE_4),
-    "fashion-mnist": TrialConfig(dataset="fashion-mnist", sizes=(784, 256, 256, 10), T1=120, T2=12, beta=0.1, **_TABLE_4),
-    "cifar10": TrialConfig(
+    "digits": TrialConfig.create(dataset="digits", sizes=(64, 128, 10), beta=0.85),
+    "mnist": TrialConfig.create(dataset="mnist", sizes=(784, 256, 10), T1=100, T2=20, beta=0.25, **_TABLE_4),
+    "fashion-mnist": TrialConfig.create(dataset="fashion-mnist", sizes=(784, 256, 256, 10), T1=120, T2=12, beta=0.1, **_TABLE_4),
+    "cifar10": TrialConfig.create(
         dataset="cifar10",
         channels=(32, 64, 128),
         T1=150,
@@ -68,7 +70,7 @@ PROTOCOLS: Final[dict[str, TrialConfig]] = {
         augment=True,
         **_CONVOLUTIONAL,
     ),
-    "fashion-conv": TrialConfig(
+    "fashion-conv": TrialConfig.create(
         dataset="fashion-mnist",
         train_samples=5120,
         test_samples=2000,

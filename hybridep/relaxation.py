@@ -103,8 +103,11 @@ class Adaptive:
 
         return self._until(self.tolerance, limit, dynamics, sweep)
 
-    def _until(self, tolerance: float, limit: int, dynamics: Dynamics, update: Callable[[int], None]) -> Equilibrium:
-        """Update, told the number of each time, until the last sample has moved by less than `tolerance`, at most `limit` times."""
+    def _until(self, near: float, limit: int, dynamics: Dynamics, update: Callable[[int], None]) -> Equilibrium:
+        """Update, told the number of each time, until the last sample has moved by less than `near`, at most `limit` times.
+
+        Whatever `near` is, a sample has converged where it moved by less than the policy's own tolerance.
+        """
         start = dynamics.state[0]
         n = len(start)
         grain = max(1, n // 32)
@@ -117,7 +120,7 @@ class Adaptive:
                 continue
             change = dynamics.change()
             # Counted this way round, NaN is moving.
-            moving = len(rows) - int((change < tolerance).sum())
+            moving = len(rows) - int((change < near).sum())
             going_on = 0 if number == limit else -(-moving // grain) * grain
             if going_on >= len(rows):
                 continue
@@ -132,4 +135,4 @@ class Adaptive:
         places, steps, residual, *state = (torch.cat(parts) for parts in zip(*ended, strict=True))
         back = torch.argsort(places)
         steps, residual = steps[back], residual[back]
-        return Equilibrium([take(block, back) for block in state], steps, residual, residual < tolerance)
+        return Equilibrium([take(block, back) for block in state], steps, residual, residual < self.tolerance)

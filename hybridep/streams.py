@@ -4,13 +4,13 @@ from typing import Final
 
 import numpy as np
 
-STREAMS: Final = ("initialisation", "order", "augmentation", "draws", "signs")
+STREAMS: Final = ("initialisation", "order", "augmentation", "draws", "signs", "samples")
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
-    """A fresh generator for one named stream of a trial; ValueError for a negative seed or a name outside `STREAMS`.
+def stream(seed: int, name: str, update: int | None = None) -> np.random.Generator:
+    """A fresh generator for one named stream of a trial, or for one update of it; ValueError for a negative seed or an unknown name.
 
-    The same (seed, name) gives the same numbers in every run and on every platform, and different names are independent of each
+    The same arguments give the same numbers in every run and on every platform, and different names and updates are independent of each
     other. PCG64 is named rather than left to NumPy's default, which may change between versions.
     """
     if seed < 0:
@@ -18,4 +18,5 @@ def stream(seed: int, name: str) -> np.random.Generator:
     if name not in STREAMS:
         raise ValueError(f"stream {name!r}: must be one of {', '.join(STREAMS)}")
     # The name's bytes go in as one integer each, after the seed: unlike `hash`, this does not depend on PYTHONHASHSEED.
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=tuple(name.encode()))))
+    key = tuple(name.encode()) + (() if update is None else (update,))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

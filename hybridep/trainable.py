@@ -16,10 +16,10 @@ from hybridep.presets import PROTOCOLS, adapted
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
     from hybridep.trainer import Trainer
 
-# What a trial's flat configuration may hold beside overrides of TrialConfig's fields.
-LABELS: Final = ("trial", "strategy", "origin", "seeds")
+# What a trial's flat configuration may hold beside overrides of TrialConfig's values.
+LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # Columns that are the same for every seed.
-SHARED_COLUMNS: Final = ("epoch", "updates", "p_std", "learning_rate")
+SHARED_COLUMNS: Final = ("epoch", "updates", "learning_rate")
 # What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
 CUDA_CONTEXT_BYTES: Final = 512 * 2**20
 STATE_FILE: Final = "trial.pt"
@@ -54,7 +54,9 @@ class StrategyTrial(Trainable):
     it the one `seed` of the protocol or configuration counts. The other `LABELS` are for whoever reads the results.
     """
 
-    def setup(self, config: dict[str, Any], *, dataset: Dataset | str = "digits", protocol: TrialConfig | str | None = None) -> None:
+    def setup(
+        self, config: dict[str, Any], *, dataset: Dataset | str = "digits", protocol: TrialConfig | Mapping[str, Any] | str | None = None
+    ) -> None:
         """`dataset`: data, or the name under which every node finds it; `protocol`: what a configuration leaves open, the preset of the
         dataset if not given.
         """
@@ -120,6 +122,8 @@ class StrategyTrial(Trainable):
         overrides = {"dataset": name, **overrides}
         if isinstance(self._protocol, TrialConfig):
             return self._protocol.replace(**overrides)
+        if isinstance(self._protocol, Mapping):
+            return TrialConfig.create(**self._protocol).replace(**overrides)
         protocol = self._protocol or name
         if protocol not in PROTOCOLS:
             raise InvalidInput(f"protocol {protocol!r}: must be a TrialConfig or one of {', '.join(PROTOCOLS)}")

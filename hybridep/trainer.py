@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,27 @@ from torch import Tensor
 from hybridep.collapse import collapsed
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, split
-from hybridep.estimators import ESTIMATORS
+from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
 from hybridep.kernels import numpy_on_one_thread
+from hybridep.mixture import Mixture, exactly
 from hybridep.networks import make_network
-from hybridep.phases import estimate
+from hybridep.nudging import Floats, Minibatch, Nudging
+from hybridep.phases import States, relax, weigh
+from hybridep.policies import Seen
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
-from hybridep.strategy import Strategy
 from hybridep.streams import stream
 
 EVALUATION_BATCH = 256
 HISTOGRAM_BINS = 32
 
 Row = dict[str, float | int | bool]
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that were measured; NaN where none was."""
+    measured = [value for value in values if not math.isnan(value)]
+    return math.fsum(measured) / len(measured) if measured else math.nan
 
 
 def make_relaxation(config: TrialConfig) -> Relaxation:
@@ -73,10 +82,11 @@ class Trainer:
         self.updates_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
         self.network = make_network(config, stream(config.seed, "initialisation"), like)
         self.relaxation = make_relaxation(config)
-        self.strategy = Strategy(ESTIMATORS[config.cheap], ESTIMATORS[config.accurate], config.draw, config.seed)
+        self.mixture = Mixture(config.cheap, config.accurate, config.draw, config.grain, config.seed)
+        self.policy = config.policy.fresh()
+        self.policy.begin(config.epochs, self.updates_per_epoch, config.per)
         self.order = stream(config.seed, "order")
         self.augmentation = stream(config.seed, "augmentation")
-        self.probabilities = config.schedule().probabilities(config.epochs, self.updates_per_epoch, config.per)
         rates = config.learning_rates
         self.base_rates = rates * self.network.layers if len(rates) == 1 else rates
         self.optimizer = torch.optim.SGD(
@@ -86,6 +96,8 @@ class Trainer:
             fused=True,
         )
         self._lay_out_gradients()
+        self._measured: list[Seen] = []
+        self._probabilities: list[float] = []
         self.epoch = 0
         self.free_steps = 0.0
         self.nudged_steps = 0.0
@@ -112,9 +124,9 @@ class Trainer:
         rates = [learning_rate(base, self.epoch, self.config) for base in self.base_rates]
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        probabilities = self.probabilities[self.epoch * self.updates_per_epoch :][: self.updates_per_epoch]
         order = torch.from_numpy(self.order.permutation(len(self.train_rows))).to(self.train_rows.device)
-        sums = torch.stack([self._update(rows, p) for rows, p in zip(order.split(self.config.batch_size), probabilities, strict=True)])
+        self._measured, self._probabilities = [], []
+        sums = torch.stack([self._update(rows) for rows in order.split(self.config.batch_size)])
         free_steps, nudged_steps, correct, loss, residual, saturation = sums.double().sum(dim=0).tolist()
         self.free_steps += free_steps
         self.nudged_steps += nudged_steps
@@ -124,43 +136,86 @@ class Trainer:
         tested = self._predictions(self.test_images, self.test_rows)
         return {
             "epoch": self.epoch,
-            "updates": self.strategy.updates,
-            "p_std": float(np.mean(probabilities)),
-            "cheap_updates": self.strategy.cheap_updates,
-            "nudged_phases": self.strategy.nudged_phases,
+            "updates": self.mixture.updates,
+            "p_std": float(np.mean(self._probabilities)),
+            "cheap_updates": exactly(self.mixture.cheap_updates),
+            "nudged_phases": exactly(self.mixture.nudged_phases),
             "free_steps": self.free_steps,
             "nudged_steps": self.nudged_steps,
-            "longest_cheap_run": self.strategy.longest_cheap_run,
+            "longest_cheap_run": self.mixture.longest_cheap_run,
             "train_acc": correct / n,
             "val_acc": accuracy(*held_out),
             "test_acc": accuracy(*tested),
             "train_loss": loss / n,
             "free_residual": residual / n,
             "saturation": saturation / n,
+            "agreement": _mean([seen.agreement for seen in self._measured]),
+            "relative_bias": _mean([seen.relative_bias for seen in self._measured]),
             "collapsed": self.diverged or collapsed(*(held_out if len(self.validation_rows) else tested)),
             "learning_rate": rates[0],
             "epoch_seconds": time.perf_counter() - started,
         }
 
-    def _update(self, batch: Tensor, p_std: float) -> Tensor:
+    def _update(self, batch: Tensor) -> Tensor:
         """One minibatch. Returns free and nudged steps (means over the batch), then sums: correct, loss, free residual, saturation."""
         crops = Crops(len(batch), self.augmentation, batch.device) if self.config.augment else None
-        x, labels = self.images.batch(self.train_rows[batch], crops)
+        chosen = self.train_rows[batch]
+        x, labels = self.images.batch(chosen, crops)
         target = self.images.one_hot(labels)
-        estimator, sign = self.strategy.choose(p_std)
         drive = self.network.input_drive(x)
         free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
-        gradient, nudged = estimate(self.network, self.relaxation, estimator, sign * self.config.beta, x, drive, free, target)
+        losses = self.network.loss(free.state, target)
+        n = len(batch)
+        p_std = self.policy.p_std(self.mixture.updates)
+        self._probabilities.append(p_std)
+        nudging, accurate = self.mixture.nudging(p_std, self._minibatch(n, losses, chosen))
+        states = relax(self.network, self.relaxation, nudging, drive, free, target)
+        gradient = weigh(self.network, nudging, x, states, target)
+        self._listen(nudging, accurate, gradient, x, states, target)
+        gradient = self.mixture.refine(gradient)
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
             # Into a gradient laid out like its parameter: the fused optimizer reads both as flat memory.
             torch.neg(direction, out=parameter.grad)
         correct = (self.network.scores(free.state).argmax(dim=1) == labels).sum()
-        loss = self.network.loss(free.state, target).sum()
-        saturation = self.network.saturation(free.state) * len(batch)
+        saturation = self.network.saturation(free.state) * n
         self.optimizer.step()
         self.network.refresh()
-        n = len(batch)
-        return torch.stack([free.steps.sum() / n, nudged.steps.sum() / n, correct, loss, free.residual.sum(), saturation])
+        steps = [free.steps.sum() / n, states.nudged.steps.sum() / n]
+        return torch.stack([*steps, correct, losses.sum(), free.residual.sum(), saturation])
+
+    def _minibatch(self, n: int, losses: Tensor, chosen: Tensor) -> Minibatch:
+        def asked() -> Floats:
+            return losses.cpu().numpy()
+
+        dtype = np.float32 if losses.dtype == torch.float32 else np.float64
+        return Minibatch(n, self.config.beta, losses=asked, samples=lambda: chosen.cpu().numpy(), dtype=dtype)
+
+    def _listen(
+        self, nudging: Nudging, accurate: Nudging | None, gradient: list[Tensor], x: Tensor, states: States, target: Tensor
+    ) -> None:
+        """Tell the policy and the estimators what they want to hear of this update; measuring costs nothing where none does."""
+        listens_to = self.policy.listens_to
+        if not (listens_to or self.mixture.listens):
+            return
+        seen = Seen(residual=float(states.free.residual.mean()) if "residual" in listens_to else math.nan)
+        one_sided = accurate.one_sided(self.config.beta) if accurate is not None else None
+        if accurate is not None and one_sided is not None and ("agreement" in listens_to or self.mixture.listens):
+            exact = gradient if accurate is nudging else weigh(self.network, accurate, x, states, target)
+            cheap = weigh(self.network, one_sided, x, states, target)
+            found = agreement(cheap, exact)
+            seen = replace(seen, agreement=found.cosine, relative_bias=found.relative_error)
+            if accurate is nudging:
+                self.mixture.hear(cheap, exact)
+        self._measured.append(seen)
+        self.policy.hear(seen)
+
+    @property
+    def nudged_phases_ahead(self) -> float:
+        """The nudged phases that the rest of training can be expected to take."""
+        done = self.epoch * self.updates_per_epoch
+        cheap = self.policy.expected(done)
+        accurate = self.config.epochs * self.updates_per_epoch - done - cheap
+        return cheap * self.mixture.cheap.nudged_phases + accurate * self.mixture.accurate.nudged_phases
 
     def _predictions(self, images: Images, rows: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The classes that the free equilibria of these samples name, and their labels, [N] each."""
@@ -196,7 +251,8 @@ class Trainer:
             "parameters": [parameter.clone() for parameter in self.network.parameters],
             # The optimizer gives, and takes, its very buffers: training on would change a state that was kept.
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "strategy": self.strategy.state_dict(),
+            "mixture": self.mixture.state_dict(),
+            "policy": self.policy.state_dict(),
             "order": self.order.bit_generator.state,
             "augmentation": self.augmentation.bit_generator.state,
         }
@@ -209,6 +265,7 @@ class Trainer:
             parameter.copy_(saved)
         self.network.refresh()
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.strategy.load_state_dict(state["strategy"])
+        self.mixture.load_state_dict(state["mixture"])
+        self.policy.load_state_dict(state["policy"])
         self.order.bit_generator.state = state["order"]
         self.augmentation.bit_generator.state = state["augmentation"]

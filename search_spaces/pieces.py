@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hybridep.config import InvalidInput, TrialConfig
+from hybridep.draws import DRAWS, GRAINS
 from hybridep.estimators import ESTIMATORS
-from hybridep.schedules import FAMILIES
-from hybridep.strategy import DRAWS
+from hybridep.policies import FAMILIES
+from hybridep.schedules import Schedule
 
 if TYPE_CHECKING:
+    from optuna.distributions import CategoricalChoiceType
     from optuna.trial import BaseTrial
 
-KNOTS: Final = 4
-MOST_CYCLES: Final = 8
 TOLERANCES: Final = (1e-6, 1e-2)
 
 Overrides = dict[str, Any]
@@ -62,43 +62,28 @@ class Limits:
 Piece = Callable[["BaseTrial", Limits], Overrides]
 
 
+class Prefixed:
+    """An Optuna trial that asks for parameters under their own names behind a prefix, as flat configurations have them."""
+
+    def __init__(self, trial: "BaseTrial", prefix: str) -> None:
+        self._trial, self._prefix = trial, prefix
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+        return self._trial.suggest_float(self._prefix + name, low, high, step=step, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return self._trial.suggest_int(self._prefix + name, low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: "tuple[CategoricalChoiceType, ...]") -> "CategoricalChoiceType":
+        return self._trial.suggest_categorical(self._prefix + name, choices)
+
+
 def schedule(trial: "BaseTrial", limits: Limits) -> Overrides:
-    """A family with the parameters that it has, its skew, and how minibatches are drawn."""
-    family = trial.suggest_categorical("family", limits.families)
-    return {
-        "family": family,
-        "skew": trial.suggest_float("skew", *limits.skew),
-        "draw": trial.suggest_categorical("draw", DRAWS),
-        **FAMILY_PARAMETERS.get(family, no_parameters)(trial),
-    }
-
-
-def no_parameters(trial: "BaseTrial") -> Overrides:
-    return {}
-
-
-def direction(trial: "BaseTrial") -> Overrides:
-    return {"rising": trial.suggest_categorical("rising", (False, True))}
-
-
-def cycles(trial: "BaseTrial") -> Overrides:
-    return {"cycles": trial.suggest_int("cycles", 2, MOST_CYCLES), **direction(trial)}
-
-
-def knots(trial: "BaseTrial") -> Overrides:
-    """`KNOTS` levels at even distances; the schedule shifts them to its skew."""
-    levels = [trial.suggest_float(f"knot_{number}", 0.0, 1.0) for number in range(KNOTS)]
-    return {"knots": tuple((number / (KNOTS - 1), level) for number, level in enumerate(levels))}
-
-
-# Families that have more than a skew; add a line for a new one.
-FAMILY_PARAMETERS: dict[str, Callable[["BaseTrial"], Overrides]] = {
-    "linear": direction,
-    "step": direction,
-    "exponential": direction,
-    "cyclic_cosine": cycles,
-    "piecewise": knots,
-}
+    """A family with the parameters that it has (of a schedule, its skew too), and how minibatches are drawn."""
+    name = trial.suggest_categorical("family", limits.families)
+    family = FAMILIES[name]
+    skew = {"skew": trial.suggest_float("skew", *limits.skew)} if issubclass(family, Schedule) else {}
+    return {"family": name, **skew, "draw": trial.suggest_categorical("draw", tuple(DRAWS)), **family.suggest(trial)}
 
 
 def nudge(trial: "BaseTrial", limits: Limits) -> Overrides:
@@ -115,8 +100,32 @@ def relaxation(trial: "BaseTrial", limits: Limits) -> Overrides:
     return {"relaxation": policy, "tolerance": None, **steps}
 
 
+def estimator(trial: "BaseTrial", role: str, names: tuple[str, ...]) -> Overrides:
+    """One of these estimators as `role`, cheap or accurate, with the parameters that it has."""
+    name = trial.suggest_categorical(role, names)
+    prefix = f"{role}_"
+    own = ESTIMATORS[name].suggest(Prefixed(trial, prefix))  # type: ignore[arg-type]  # as much of a trial as entries use
+    return {role: name, **{prefix + field: value for field, value in own.items()}}
+
+
+def costing(least: float, most: float) -> tuple[str, ...]:
+    """The estimators that take so many nudged phases an update."""
+    return tuple(name for name, kind in ESTIMATORS.items() if least <= kind.create().nudged_phases <= most)
+
+
+def _pair(trial: "BaseTrial", cheap: tuple[str, ...], accurate: tuple[str, ...]) -> Overrides:
+    """Two estimators, and whether whole minibatches or single samples are drawn, where they work on samples."""
+    pair = estimator(trial, "cheap", cheap) | estimator(trial, "accurate", accurate)
+    if any(ESTIMATORS[pair[role]].create().refines for role in ("cheap", "accurate")):
+        return pair
+    return pair | {"grain": trial.suggest_categorical("grain", GRAINS)}
+
+
 def estimators(trial: "BaseTrial", limits: Limits) -> Overrides:
-    """Any stencil with one nudged phase as the cheap one, any with more as the accurate one."""
-    cheap = tuple(name for name, estimator in ESTIMATORS.items() if estimator.nudged_phases == 1)
-    accurate = tuple(name for name in ESTIMATORS if name not in cheap)
-    return {"cheap": trial.suggest_categorical("cheap", cheap), "accurate": trial.suggest_categorical("accurate", accurate)}
+    """Any estimator of at most one nudged phase as the cheap one, any of more as the accurate one."""
+    return _pair(trial, costing(0, 1), costing(1 + 1e-9, float("inf")))
+
+
+def cheap(trial: "BaseTrial", limits: Limits) -> Overrides:
+    """Two estimators of at most one nudged phase, so that no update costs more: what is left to find is how little is enough."""
+    return _pair(trial, costing(0, 1), costing(0, 1))

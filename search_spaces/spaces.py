@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from hybridep.config import InvalidInput, TrialConfig
-from search_spaces.pieces import Limits, Overrides, Piece, estimators, nudge, relaxation, schedule
+from hybridep.policies import FAMILIES
+from hybridep.schedules import Schedule
+from search_spaces.pieces import Limits, Overrides, Piece, cheap, estimators, nudge, relaxation, schedule
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -20,6 +22,7 @@ SPACES: Final[dict[str, tuple[Piece, ...]]] = {
     "schedule+nudge": (schedule, nudge),
     "schedule+nudge+relaxation": (schedule, nudge, relaxation),
     "estimators": (schedule, estimators),
+    "cheap": (schedule, cheap),
 }
 
 
@@ -45,9 +48,6 @@ class Space:
         overrides: Overrides = {}
         for piece in self.pieces:
             overrides |= piece(trial, self.limits)
-        for name in overrides:
-            if name not in TrialConfig.model_fields:
-                raise InvalidInput(f"space: a piece returns {name}, which is no field of TrialConfig")
         return overrides
 
     def point(self, protocol: TrialConfig, strategy: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ class Space:
         from optuna.trial import FixedTrial
 
         wanted = protocol.replace(**strategy)
-        fields = {name: value for name, value in wanted.model_dump().items() if value is not None}
+        fields = {name: value for name, value in wanted.flat().items() if value is not None}
         trial = FixedTrial(fields)
         try:
             with warnings.catch_warnings():
@@ -70,6 +70,9 @@ class Space:
 
         For maps of p_std × β use the constant family alone. Families keep the defaults of their other parameters.
         """
+        for family in self.limits.families:
+            if not issubclass(FAMILIES[family], Schedule):
+                raise InvalidInput(f"families {family}: is an adaptive policy, which has no skew to lay a grid over")
         skews = np.linspace(*self.limits.skew, counts[0]).tolist()
         betas = np.geomspace(*self.limits.beta, counts[1]).tolist() if self.has_beta else [None]
         return [

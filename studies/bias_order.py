@@ -15,7 +15,7 @@ from analysis.bias import draw, report
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, fit_order, in_double, mixture
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.study.arguments import ProtocolOptions
 from hybridep.study.direct import DirectPlan, check_estimators, chosen_protocol, diagnostic_batch, run_directly
 from hybridep.trainer import Trainer
@@ -33,7 +33,7 @@ class Args:
     """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
-    estimators: tuple[str, ...] = tuple(ESTIMATORS)
+    estimators: tuple[str, ...] = averaging()
     """The estimators to measure: any of standard, negative, random_sign, centered, second_order, fourth_order."""
     beta_range: tuple[float, float] = (1e-4, 1.0)
     """Lowest and highest β, six values a decade."""
@@ -68,8 +68,10 @@ def plan(args: Args) -> DirectPlan:
     protocol = chosen_protocol(args, family="constant", skew=0.0, seed=args.seed)
     if not 0 <= args.trained <= protocol.epochs:
         raise InvalidInput(f"--trained {args.trained}: must be 0 to {protocol.epochs}, the epochs of the protocol")
-    if protocol.activation not in SMOOTH:
-        raise InvalidInput(f"--activation {protocol.activation}: must be {' or '.join(SMOOTH)}, an order of bias supposes a smooth G(β)")
+    if protocol.network.activation not in SMOOTH:
+        raise InvalidInput(
+            f"--activation {protocol.network.activation}: must be {' or '.join(SMOOTH)}, an order of bias supposes a smooth G(β)"
+        )
     return DirectPlan(protocol, (args.seed,), args.samples)
 
 
@@ -99,7 +101,7 @@ def study(args: Args, plan: DirectPlan, dataset: Dataset, folder: Path) -> None:
 def findings(biases: Biases) -> str:
     """How well converged the reference is, and how close centered EP comes to it, for a terminal."""
     free, reference = biases.free, biases.reference
-    centered = biases.of(ESTIMATORS["centered"], 1e-3)
+    centered = biases.of(ESTIMATORS.make("centered"), 1e-3)
     lines = [f"Free phase: last change {float(free.residual.max()):.0e} at most, after {int(free.steps.max())} sweeps at most."]
     if moving := int((~free.converged).sum()):
         lines += [f"{moving} samples did not come to rest, so no bias can be measured: take a smaller --init-gain, or fewer epochs."]
@@ -113,7 +115,7 @@ def sweep(biases: Biases, name: str, beta_range: tuple[float, float]) -> list[di
     low, high = np.log10(beta_range)
     rows = []
     for beta in np.logspace(low, high, max(2, round(PER_DECADE * (high - low)) + 1)):
-        bias = biases.of(ESTIMATORS[name], float(beta))
+        bias = biases.of(ESTIMATORS.make(name), float(beta))
         cosine = agreement(bias.vector, biases.reference.gradient).cosine
         rows.append({"estimator": name, "beta": beta, "bias": bias.norm, "cosine": cosine, "noise": bias.noise, "at_rest": bias.at_rest})
     return rows
@@ -124,12 +126,12 @@ def fitted(name: str, curve: pd.DataFrame) -> dict[str, Any]:
     betas, norms, noise = (curve.loc[curve["at_rest"], column].to_numpy() for column in ("beta", "bias", "noise"))
     law = fit_order(betas, norms, noise)
     cosine = curve.loc[curve["beta"].between(law.low, law.high), "cosine"].mean()
-    return {"estimator": name, "theory": ESTIMATORS[name].expected_bias_order, **asdict(law), "cosine": cosine}
+    return {"estimator": name, "theory": ESTIMATORS.make(name).order, **asdict(law), "cosine": cosine}
 
 
 def mixed(biases: Biases, config: TrialConfig, beta: float) -> list[dict[str, Any]]:
     """The bias of the expected hybrid update over p (eq. 12), and its two parts: p · bias of the cheap, bias of the accurate estimator."""
-    cheap, accurate = (biases.of(ESTIMATORS[name], beta) for name in (config.cheap, config.accurate))
+    cheap, accurate = (biases.of(estimator, beta) for estimator in (config.cheap, config.accurate))
     low = np.log10(LOWEST_P)
     return [
         {
@@ -154,8 +156,8 @@ def regime(beta: float, curve: pd.DataFrame, config: TrialConfig) -> dict[str, A
     above = curve[curve["p_std"] >= 10 * crossing]
     least = curve.sort_values("bias").iloc[0]
     return {
-        "cheap": config.cheap,
-        "accurate": config.accurate,
+        "cheap": config.cheap.name,
+        "accurate": config.accurate.name,
         "beta": beta,
         "crossing": crossing,
         "crossing_over_beta": crossing / beta,
@@ -169,9 +171,9 @@ def regime(beta: float, curve: pd.DataFrame, config: TrialConfig) -> dict[str, A
 
 def caption(args: Args, config: TrialConfig) -> str:
     """What a figure shows, in a line."""
-    shape = "-".join(map(str, (*config.channels, *config.sizes)))
     weights = f"after {args.trained} epoch{'s' * (args.trained > 1)}" if args.trained else "initial weights"
-    return f"{config.dataset}, {config.network} {shape}, {config.activation}, {weights}, {args.samples} samples, float64"
+    network = f"{config.network.name} {config.network.layout}, {config.network.activation}"
+    return f"{config.dataset}, {network}, {weights}, {args.samples} samples, float64"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,7 +46,7 @@ class Args:
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
     estimators: tuple[str, ...] = ("standard", "centered")
-    """The estimators to align: any of standard, negative, random_sign, centered, second_order, fourth_order."""
+    """The estimators to align: of those whose signs average out: standard, centered, alternating and others."""
     strategy: str = "standard"
     """What trains the network: standard (Appendix B), centered, cosine, inverse_cosine, stochastic, random_sign or negative."""
     checkpoints: tuple[int, ...] = CHECKPOINTS
@@ -130,7 +130,7 @@ def compare(args: Args, config: TrialConfig, network: LayeredNetwork, x: torch.T
     rows = []
     for phases, relaxation, start in (("protocol", protocol, reached), ("at rest", CONVERGED, free)):
         for name in args.estimators:
-            found = alignment(network, relaxation, ESTIMATORS[name], config.beta, x, target, start, reference.gradient)
+            found = alignment(network, relaxation, ESTIMATORS.make(name), config.beta, x, target, start, reference.gradient)
             for layer, agreement in enumerate((found.whole, *found.layers)):
                 values = {"cosine": agreement.cosine, "relative_error": agreement.relative_error, "nudged_unconverged": found.unconverged}
                 rows.append({"phases": phases, "estimator": name, "layer": str(layer or "all"), **values, **shared})
@@ -140,11 +140,11 @@ def compare(args: Args, config: TrialConfig, network: LayeredNetwork, x: torch.T
 def caption(args: Args, plan: DirectPlan) -> str:
     """What a figure shows, in a line."""
     protocol = plan.protocol
-    shape = "-".join(map(str, (*protocol.channels, *protocol.sizes)))
+    network = f"{protocol.network.name} {protocol.network.layout}"
     seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
     steps = f"T1 = {protocol.T1}, T2 = {protocol.T2}"
     relaxation = steps if protocol.relaxation == "fixed" else f"adaptive relaxation within {steps}"
-    text = f"{protocol.dataset}, {protocol.network} {shape}, trained with {args.strategy} EP, β = {protocol.beta:g}, {relaxation}, {seeds}"
+    text = f"{protocol.dataset}, {network}, trained with {args.strategy} EP, β = {protocol.beta:g}, {relaxation}, {seeds}"
     return f"{text}\nShortened run: {plan.shortened}" if plan.shortened else text
 
 

@@ -89,7 +89,7 @@ def measure(config: TrialConfig) -> tuple[int, int, int]:
     """Peak resident bytes of a fresh process: when it has imported everything, when it has trained, and those of its dataset."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_train, args=(config.model_dump(), theirs))
+    process = context.Process(target=_train, args=(config.flat(), theirs))
     process.start()
     theirs.close()
     try:

@@ -23,7 +23,7 @@ from torch import Tensor
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import stencil
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, TOLERANCES
@@ -147,7 +147,7 @@ def train(learner: ClosedForm, batches: Iterator[tuple[Tensor, Tensor]], updates
     for update in updates:
         for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
             group["lr"] = learning_rate(rate, update // per_epoch, config)
-        learner.update(*next(batches), ESTIMATORS["centered"])
+        learner.update(*next(batches), stencil("centered"))
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,13 @@ def compare(
     runs: dict[tuple[int, str, Case], list[Run]] = {key: [] for key in product(args.threads, MEASURED, cases)}
     for implementation in cases.values():
         implementation.load(parameters)
-        implementation.update(*batches[0], ESTIMATORS[MEASURED[0]])
+        implementation.update(*batches[0], stencil(MEASURED[0]))
     for number, (x, target) in enumerate(batches):
         # In another order every time, so that what disturbs the machine does not always meet the same row.
         for at in stream(number, "order").permutation(len(runs)):
             threads, estimator, case = list(runs)[at]
             use_threads(threads)
-            outcome, seconds, cpu_seconds = _in_a_row(partial(cases[case].update, x, target, ESTIMATORS[estimator]))
+            outcome, seconds, cpu_seconds = _in_a_row(partial(cases[case].update, x, target, stencil(estimator)))
             error = relative_error(outcome.gradient, at_rest[SYNCHRONOUS][number].gradients[estimator])
             own = relative_error(outcome.gradient, at_rest[limits[case]][number].gradients[estimator]) if case in limits else math.nan
             runs[threads, estimator, case].append(Run(outcome, seconds, cpu_seconds, error, own))

@@ -74,7 +74,7 @@ class Trial:
     def __init__(self, config: TrialConfig, data_dir: Path | None, threads: tuple[int, ...]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_train_on_request, args=(config.model_dump(), data_dir, threads, theirs), daemon=True)
+        self.process = context.Process(target=_train_on_request, args=(config.flat(), data_dir, threads, theirs), daemon=True)
         self.process.start()
         theirs.close()
 

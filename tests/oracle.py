@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridep.estimators import Estimator
+from hybridep.estimators import ESTIMATORS, Stencil, StencilEstimator, stencil
 from hybridep.networks import LayeredNetwork
+from hybridep.nudging import Minibatch, Nudging
 
 ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -17,6 +19,7 @@ ACTIVATIONS = {
     "unit_hard_sigmoid": lambda x: torch.clamp(x, 0, 1),
     "centered_hard_sigmoid": lambda x: torch.clamp(x, -0.5, 0.5),
 }
+STENCILS = tuple(dict.fromkeys(kind.stencil.name for kind in ESTIMATORS.values() if issubclass(kind, StencilEstimator)))
 POOLS = {"none": lambda z: z, "average": lambda z: F.avg_pool2d(z, 2), "max": lambda z: F.max_pool2d(z, 2)}
 
 
@@ -77,7 +80,7 @@ class Oracle:
         return list(torch.autograd.grad(total, self.parameters, materialize_grads=True))
 
     def estimate(
-        self, estimator: Estimator, beta: float, x: Tensor, free: Sequence[Tensor], target: Tensor, steps: int
+        self, estimator: Stencil, beta: float, x: Tensor, free: Sequence[Tensor], target: Tensor, steps: int
     ) -> tuple[list[Tensor], list[float]]:
         """ĝ = (1/β) Σ c_k G(b_k β), each nudged phase relaxed on its own, and for each parameter the size of the terms that cancel."""
         total = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -88,6 +91,11 @@ class Oracle:
                 total[index] += float(c) / beta * slope
                 size[index] += abs(float(c) / beta) * float(slope.norm())
         return total, size
+
+
+def table(name: str, n: int, beta: float, dtype: type = np.float64) -> Nudging:
+    """That of a stencil for n samples; a β below 0 is one of the other sign."""
+    return stencil(name).nudging(Minibatch(n, abs(beta), dtype=dtype), 1 if beta > 0 else -1)
 
 
 def units(layer: Tensor) -> Tensor:

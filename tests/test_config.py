@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from hybridep.strategy import DRAWS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -16,7 +17,6 @@ from hybridep.config import DEFAULT_TOLERANCE, InvalidInput, TrialConfig, one_li
 from hybridep.datasets import DATASETS
 from hybridep.estimators import ESTIMATORS
 from hybridep.schedules import FAMILIES
-from hybridep.strategy import DRAWS
 
 CONV = {"network": "conv", "channels": (4,), "sizes": (10,)}
 NAN, INFINITE = float("nan"), float("inf")

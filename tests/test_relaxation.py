@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybridep.estimators import ESTIMATORS
 from hybridep.networks import MLP, ConvNet, Dynamics, LayeredNetwork
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, FixedSteps
 from hybridep.streams import stream
-from tests.oracle import furthest, rows
+from tests.oracle import furthest, rows, table
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 FLOAT64 = torch.empty(0, dtype=torch.float64)
@@ -297,7 +296,7 @@ def test_gradients_of_both_policies_agree_at_convergence(kind, cost, estimator):
     gradients = []
     for relaxation in (FixedSteps(500, 500), Adaptive(1e-11, 500, 500)):
         free = case.free(relaxation)
-        gradients.append(estimate(case.network, relaxation, ESTIMATORS[estimator], 0.3, case.x, drive, free, case.target)[0])
+        gradients.append(estimate(case.network, relaxation, table(estimator, len(case.x), 0.3), case.x, drive, free, case.target)[0])
     for one, other in zip(*gradients, strict=True):
         # A state that is a tolerance off leaves that ÷ β in the gradient.
         assert float((one - other).abs().max()) < 10 * 1e-11 / 0.3

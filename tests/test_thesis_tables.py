@@ -77,7 +77,7 @@ def written(
                 key: value for name, one in values.items() for key, value in ((name, one), (f"{name}_std", 0), (f"{name}_by_seed", [one]))
             }
             row |= {"trial_id": trial.name, "epoch": epoch, "updates": done, "p_std": cheap, "learning_rate": 0.05}
-            lines.append(json.dumps({**row, "done": epoch == config.epochs, "config": trial.ray_config()}))
+            lines.append(json.dumps({**row, "done": epoch == config.epochs, "config": trial.ray_config(planned.protocol)}))
         (folder / "ray" / trial.name).mkdir(parents=True)
         (folder / "ray" / trial.name / "result.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

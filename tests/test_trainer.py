@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hybridep.strategy import Strategy
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hybridep.config import TrialConfig
@@ -19,7 +20,6 @@ from hybridep.networks import make_network
 from hybridep.phases import estimate
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.relaxation import FixedSteps
-from hybridep.strategy import Strategy
 from hybridep.streams import stream
 from hybridep.trainer import Trainer, learning_rate
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from hybridep.kernels import affine, flat, take, unflat
-from hybridep.networks.layered import Dynamics, LayeredNetwork
+from hybridep.networks.layered import Dynamics, LayeredNetwork, sum_by_sample
 
 
 class NoPool:
@@ -188,11 +188,10 @@ class ConvNet(LayeredNetwork):
         pairs = zip(self.connections, [x, *layers], layers, strict=False)
         return torch.stack([flat(connection.oracle(below) * s).sum(dim=1) for connection, below, s in pairs]).sum(dim=0)
 
-    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
-        n = x.shape[0]
+    def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
         weighted = [s * _like(weights, s) for s in state]
         # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
-        below, above = _channels_last(x), weighted[0].unflatten(0, (-1, n)).sum(dim=0)
+        below, above = _channels_last(x), sum_by_sample(weighted[0], x.shape[0], samples)
         gradient = self._connection_gradient(0, below, above)
         for index in range(1, len(state)):
             gradient += self._connection_gradient(index, state[index - 1], weighted[index])

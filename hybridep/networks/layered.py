@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridep.kernels import ACTIVATIONS
+from hybridep.kernels import ACTIVATIONS, take
 from hybridep.networks.costs import COSTS
 
 
@@ -106,8 +106,11 @@ class LayeredNetwork(ABC):
         """Φ without the nudge, [n]; differentiable. The oracle that the closed forms are tested against."""
 
     @abstractmethod
-    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
-        """Σ weights · ∂Φ/∂θ over stacked phases, without the readout; state [phases·n, ...], weights [phases·n]."""
+    def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
+        """Σ weights · ∂Φ/∂θ over rows of states, without the readout; state [rows, ...], weights [rows].
+
+        `samples` [rows] says of which sample of x each row is a state; where it is not given, the rows are whole minibatches, stacked.
+        """
 
     def nudged_share(self, beta: Tensor) -> Tensor:
         """What the last layer's moves in a sweep are multiplied by under a nudge, like beta: see `Dynamics.sweep`."""
@@ -134,21 +137,29 @@ class LayeredNetwork(ABC):
         return 1 - torch.as_tensor(free) / sum(s.numel() for s in hidden)
 
     def gradient(
-        self, x: Tensor, drive: Tensor, state: list[Tensor], target: Tensor, coefficients: list[float], nudges: list[float], beta: float
+        self, x: Tensor, state: list[Tensor], target: Tensor, weights: Tensor, betas: Tensor, samples: Tensor | None = None
     ) -> list[Tensor]:
-        """ĝ = (1/β) Σ_k c_k G(b_k β), averaged over the batch, for each parameter: the direction that descends the loss.
+        """ĝ = Σ weights · G(row) for each parameter: the direction that descends the loss.
 
-        `state` stacks the phases, [phases·n, ...]; β carries the sign that was drawn for this minibatch.
+        state [rows, ...]; weights and betas [rows], with a β of 0 for free states; target [n, classes] of x; `samples` as above.
         """
-        n = x.shape[0]
-        weights = drive.new_tensor(coefficients).div_(beta * n).repeat_interleave(n)
-        gradient = self.parameter_gradient(x, drive, state, weights)
+        gradient = self.parameter_gradient(x, state, weights, samples)
         if self.cost.has_readout:
             # Φ − βℓ depends on the readout through ℓ alone, so its G carries a factor β of its own.
-            pulls = weights * drive.new_tensor(nudges).mul_(beta).repeat_interleave(n)
             last = self.layer_states(state)[-1]
-            gradient += self.cost.readout_gradient(last, target.repeat(len(nudges), 1), pulls, self.readout)
+            targets = target.repeat(len(weights) // len(target), 1) if samples is None else target[samples]
+            gradient += self.cost.readout_gradient(last, targets, weights * betas, self.readout)
         return gradient
+
+
+def sum_by_sample(rows: Tensor, n: int, samples: Tensor | None) -> Tensor:
+    """Rows [rows, ...] summed over the states of each of n samples, [n, ...]; `samples` as in `parameter_gradient`."""
+    if samples is None:
+        stacked: Tensor = rows.unflatten(0, (-1, n))  # not annotated by PyTorch
+        return stacked.sum(dim=0)
+    # Laid out as the rows are: images stay channels-last.
+    sums = torch.zeros_like(take(rows, samples.new_zeros(n)))
+    return sums.index_add_(0, samples, rows)
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybridep.kernels import affine, take
-from hybridep.networks.layered import Dynamics, LayeredNetwork
+from hybridep.networks.layered import Dynamics, LayeredNetwork, sum_by_sample
 
 
 class MLP(LayeredNetwork):
@@ -73,12 +73,12 @@ class MLP(LayeredNetwork):
         pairs = zip(self.parameters[0::2], self.parameters[1::2], below, layers, strict=False)
         return torch.stack([(F.linear(s_below, weight, bias) * s).sum(dim=1) for weight, bias, s_below, s in pairs]).sum(dim=0)
 
-    def parameter_gradient(self, x: Tensor, drive: Tensor, state: list[Tensor], weights: Tensor) -> list[Tensor]:
+    def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
         odd, even = state
         weighted = odd * weights[:, None]
         joint = weighted.T @ even
         sums = (weighted.sum(dim=0), weights @ even)
-        first = weighted[:, self.columns[0]].unflatten(0, (-1, x.shape[0])).sum(dim=0)
+        first = sum_by_sample(weighted[:, self.columns[0]], x.shape[0], samples)
         gradient = [first.T @ x.flatten(1), sums[0][self.columns[0]]]
         for number in range(1, len(self.units)):
             below, columns = self.columns[number - 1], self.columns[number]

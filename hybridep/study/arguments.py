@@ -8,26 +8,25 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
-from hybridep.config import InvalidInput, TrialConfig, one_line
+from hybridep.config import SLOTS, InvalidInput, TrialConfig, one_line
 from hybridep.study.folder import read_description
 from hybridep.study.mirror import Mirror
 from hybridep.study.resources import Resources
 
-# What a strategy is made of is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
-NOT_PROTOCOL: Final = ("dataset", "family", "skew", "rising", "cycles", "knots", "seed")
 
-
-def _protocol_options() -> type:
+@cache
+def _options(flat: frozenset[str]) -> type:
+    """A dataclass with these flat values of TrialConfig, each None where it is not given."""
     options = []
-    for name, info in TrialConfig.model_fields.items():
-        if name in NOT_PROTOCOL:
-            continue
+    for name, info in option_fields().items():
         kind: Any = info.annotation
         kind = kind | None
         about = tyro.conf.arg(help=info.description, help_behavior_hint="(default: the protocol's)")
@@ -35,8 +34,47 @@ def _protocol_options() -> type:
     return make_dataclass("Protocol", options, frozen=True)
 
 
-# An option for each field of TrialConfig that a protocol sets; None leaves the protocol's value.
-ProtocolOptions: Final = _protocol_options()
+def option_fields() -> dict[str, FieldInfo]:
+    """What a protocol sets, by flat name: the fields of TrialConfig and of all entries that may stand in it, policies aside.
+
+    A policy is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
+    """
+    found: dict[str, FieldInfo] = {}
+    for name, info in TrialConfig.model_fields.items():
+        if name in ("dataset", "policy", "seed"):
+            continue
+        if name not in SLOTS:
+            found[name] = info
+            continue
+        slot = SLOTS[name]
+        about = f"{slot.registry.kind}: {', '.join(slot.registry)}"
+        found[slot.key] = FieldInfo(annotation=str, description=about if slot.key == slot.registry.kind else f"{slot.key} {about}")
+        for entry in slot.registry:
+            for flat, own in slot.fields_of(entry).items():
+                found.setdefault(flat, slot.registry[entry].model_fields[own])
+    return found
+
+
+def protocol_options() -> type:
+    """A dataclass with an option for all that a protocol sets, of the entries that are known now."""
+    return _options(frozenset(option_fields()))
+
+
+ProtocolOptions: Final = protocol_options()
+
+
+def with_options(arguments: type["A"]) -> type["A"]:
+    """The same arguments, with protocol options of the entries that are known now: an extension may have brought some."""
+    if protocol_options() is ProtocolOptions or "options" not in arguments.__dataclass_fields__:
+        return arguments
+    return cast(type["A"], _with_options(cast(Any, arguments), protocol_options()))
+
+
+@cache
+def _with_options(arguments: type, options: type) -> type:
+    own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))
+    namespace = {"__module__": arguments.__module__, "__doc__": arguments.__doc__}
+    return make_dataclass(arguments.__name__, [own], bases=(arguments,), frozen=True, namespace=namespace)
 
 
 @dataclass(frozen=True)
@@ -51,6 +89,8 @@ class FolderArgs:
     """Continue the study in this folder or at this URL, with the arguments that it was begun with."""
     repeat: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Take the arguments of an earlier study from its study.json; those given here count more."""
+    extend: tuple[Path, ...] = ()
+    """Python files with families, estimators, networks, datasets or draws of your own; a copy is kept in study.json."""
     resources: Annotated[Resources, tyro.conf.arg(name="")] = field(default_factory=Resources)
 
 
@@ -74,6 +114,7 @@ A = TypeVar("A", bound=FolderArgs)
 def parse(arguments: type[A], argv: Sequence[str] | None, default: A | None = None) -> A:
     """The command line as a dataclass; InvalidInput in one line for a mistake. Help is printed and ends the process with code 0."""
     complaint = io.StringIO()
+    arguments = with_options(arguments)
     try:
         with contextlib.redirect_stderr(complaint):
             about = sys.modules[arguments.__module__].__doc__
@@ -104,7 +145,7 @@ def stored(arguments: type[A], file: Path, option: str, given: Path | str, kind:
         raise InvalidInput(f"{option} {given}: is a {description['kind']} study, not a {kind}")
     try:
         # Strict: a true where a number was is damage, and not 1.
-        return TypeAdapter(arguments).validate_json(json.dumps(description["arguments"]), strict=True)
+        return TypeAdapter(with_options(arguments)).validate_json(json.dumps(description["arguments"]), strict=True)
     except ValidationError as error:
         raise InvalidInput(f"{option} {given}: study.json is damaged (arguments: {one_line(error)})") from None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset, DatasetError, load, split
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import averaging
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, SEEDS, adapted
@@ -74,7 +74,7 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
         description = {
             "kind": kind,
             "arguments": as_json(cast(Any, args)),
-            "protocol": plan.protocol.model_dump(mode="json"),
+            "protocol": plan.protocol.flat("json"),
             "seeds": list(plan.seeds),
             "shortened": plan.shortened,
             "dataset": dataset.described(),
@@ -137,12 +137,13 @@ def chosen_seeds(args: DirectArguments, seeds: tuple[int, ...]) -> tuple[int, ..
 
 
 def check_estimators(names: tuple[str, ...]) -> None:
-    """InvalidInput where a name is unknown, there is none, or one is given twice."""
+    """InvalidInput where a name is unknown, or of an estimator whose bias cannot be told, there is none, or one is given twice."""
+    known = averaging()
     for name in names:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"--estimators {name!r}: must be one of {', '.join(ESTIMATORS)}")
+        if name not in known:
+            raise InvalidInput(f"--estimators {name!r}: must be one of {', '.join(known)}")
     if not names or len(set(names)) < len(names):
-        raise InvalidInput(f"--estimators {' '.join(names) or '()'}: must be different ones of {', '.join(ESTIMATORS)}")
+        raise InvalidInput(f"--estimators {' '.join(names) or '()'}: must be different ones of {', '.join(known)}")
 
 
 def shortened(args: DirectArguments, protocol: TrialConfig, seeds: tuple[int, ...], epochs: int) -> str:

@@ -21,7 +21,7 @@ from hybridep.checkpoints import Checkpoints
 from hybridep.config import InvalidInput
 from hybridep.study.mirror import Mirror
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
 
 

@@ -11,7 +11,7 @@ from hybridep.study.front import Point, front
 from search_spaces import Space
 
 # What the flat configuration of a trial holds beside overrides of the protocol.
-LABELS: Final = ("trial", "strategy", "origin", "seeds")
+LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # A strategy that is not on the front but within so many standard errors of it may be there by right.
 CONFIRM_WITHIN: Final = 1.0
 # The controls train centered for these shares of its epochs: half costs what one-sided strategies do, three quarters what the thesis's
@@ -29,9 +29,10 @@ class PlannedTrial:
     seeds: tuple[int, ...]
     overrides: Mapping[str, Any]
 
-    def ray_config(self) -> dict[str, Any]:
+    def ray_config(self, protocol: TrialConfig) -> dict[str, Any]:
         """The flat dictionary that the trial gets through Ray and that stands in every line of its result.json."""
         labels = {"trial": self.name, "strategy": self.strategy, "origin": self.origin, "seeds": list(self.seeds)}
+        labels["description"] = protocol.replace(**self.overrides).describe(protocol)
         return {**labels, **self.overrides}
 
 

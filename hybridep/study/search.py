@@ -21,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.searcher import Searcher
 
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, TrialConfig
 from hybridep.study.folder import StudyFolder, drop_unfinished_line
 from hybridep.study.front import full_cost
 from hybridep.study.plan import PlannedTrial, SearchPlan
@@ -91,6 +91,7 @@ class TrialSource(Searcher):
     ) -> None:
         super().__init__()
         self._folder = folder
+        self._protocol = TrialConfig.create(**folder.description["protocol"])
         self._search = search
         self._confirm = confirm
         self._most = most
@@ -107,7 +108,7 @@ class TrialSource(Searcher):
             return None if self._live else Searcher.FINISHED
         self._live[trial_id] = trial.name
         self.unfinished.add(trial.name)
-        return trial.ray_config()
+        return trial.ray_config(self._protocol)
 
     def _next(self, trial_id: str) -> PlannedTrial | None:
         if self._waiting:

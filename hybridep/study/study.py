@@ -1,5 +1,6 @@
 """`main`: a study from its command line to its report. Every mistake is found before Ray is imported."""
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -8,9 +9,10 @@ from typing import Final, TypeVar
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset, DatasetError, load, split
+from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, as_json, parse, stored
-from hybridep.study.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, versions
+from hybridep.study.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, read_description, versions
 from hybridep.study.front import Point
 from hybridep.study.mirror import Mirror
 from hybridep.study.plan import Plan, complete
@@ -63,6 +65,7 @@ def main(
 
 def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) -> A:
     """The command line; where it continues or repeats a study, on top of that study's arguments."""
+    load_extensions(argv)
     args = parse(arguments, argv)
     if args.resume is not None and args.repeat is not None:
         raise InvalidInput(f"--from {args.repeat}: cannot be given together with --resume")
@@ -76,6 +79,29 @@ def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) ->
         earlier = replace(stored(arguments, file, "--from", args.repeat, kind), out=None, resume=None)
         args = parse(arguments, argv, default=earlier)
     return args
+
+
+def load_extensions(argv: Sequence[str] | None) -> None:
+    """Load the extensions that a command line names, or the study that it continues or repeats: they bring options of their own."""
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    named.add_argument("--extend", nargs="*", type=Path, default=[])
+    named.add_argument("--resume")
+    named.add_argument("--from", dest="repeat", type=Path)
+    try:
+        found, _ = named.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    except argparse.ArgumentError:
+        return  # the parser of all arguments tells
+    extensions = [Extension.read(path) for path in found.extend]
+    if found.resume is not None:
+        path, mirror = located(found.resume, "--resume")
+        description = read_description(path / "study.json", "--resume", found.resume, mirror)
+        extensions = [Extension.kept(stored, f"--resume {found.resume}") for stored in description.get("extensions", [])]
+    elif found.repeat is not None:
+        file = found.repeat / "study.json" if found.repeat.is_dir() else found.repeat
+        description = read_description(file, "--from", found.repeat)
+        extensions += [Extension.kept(stored, f"--from {found.repeat}") for stored in description.get("extensions", [])]
+    for extension in extensions:
+        extension.load()
 
 
 def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
@@ -112,7 +138,8 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     description = {
         "kind": kind,
         "arguments": as_json(replace(args, resume=None, repeat=None)),
-        "protocol": protocol.model_dump(mode="json"),
+        "protocol": protocol.flat("json"),
+        "extensions": [extension.as_json() for extension in loaded()],
         "seeds": list(plan.seeds),
         "trials_planned": plan.trials,
         "dataset": dataset.described(),

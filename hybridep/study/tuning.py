@@ -215,7 +215,8 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
     trainable = tune.with_resources(
         tune.with_parameters(
             DurableTrial,
-            protocol=plan.protocol,
+            protocol=plan.protocol.flat(),
+            extensions=folder.description.get("extensions", []),
             dataset=dataset,
             trials=folder.trials_place,
             cpus=share.cpus,

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridep.architectures import Convolutional
 from hybridep.config import TrialConfig
-from hybridep.estimators import Estimator
+from hybridep.estimators import Stencil
 from hybridep.kernels import flat
 from hybridep.networks.layered import ORACLE_ACTIVATIONS
 from studies.benchmarking.implementation import Outcome, sgd
@@ -30,11 +31,16 @@ class AutogradEP:
 
     def __init__(self, config: TrialConfig, dtype: torch.dtype = torch.float32) -> None:
         self.config = config
-        self.activation = ORACLE_ACTIVATIONS[config.activation]
-        self.pool = POOLING[config.pooling]
+        network = config.network
+        # Networks without convolutions never ask for these.
+        kernel, stride, padding, pooling = (
+            (network.kernel, network.stride, network.padding, network.pooling) if isinstance(network, Convolutional) else (1, 1, 0, "none")
+        )
+        self.activation = ORACLE_ACTIVATIONS[network.activation]
+        self.pool = POOLING[pooling]
         self.shapes = config.layer_shapes()
         self.synapses: list[nn.Conv2d | nn.Linear] = [
-            nn.Conv2d(below[0], above[0], config.kernel, config.stride, config.padding, dtype=dtype)
+            nn.Conv2d(below[0], above[0], kernel, stride, padding, dtype=dtype)
             if len(above) == 3
             else nn.Linear(torch.Size(below).numel(), above[0], dtype=dtype)
             for below, above in pairwise(self.shapes)
@@ -60,21 +66,21 @@ class AutogradEP:
             neurons = [self.activation(gradient).requires_grad_() for gradient in gradients]
         return neurons
 
-    def update(self, x: Tensor, target: Tensor, estimator: Estimator) -> Outcome:
+    def update(self, x: Tensor, target: Tensor, stencil: Stencil) -> Outcome:
         with torch.enable_grad():
             started = time.perf_counter()
             zeros = [torch.zeros(len(x), *shape, dtype=x.dtype).requires_grad_() for shape in self.shapes[1:]]
             free = self.relax(x, zeros, target, 0.0, self.config.T1)
-            nudges = [float(b) * self.config.beta for b in estimator.nudges]
+            nudges = [float(b) * self.config.beta for b in stencil.nudges]
             phases = [self.relax(x, free, target, beta, self.config.T2) if beta else free for beta in nudges]
             seconds = time.perf_counter() - started
             self.optimizer.zero_grad()
-            terms = zip(estimator.coefficients, phases, nudges, strict=True)
+            terms = zip(stencil.coefficients, phases, nudges, strict=True)
             objective = torch.stack([float(-c) * self.phi(x, neurons, target, beta).mean() for c, neurons, beta in terms]).sum()
             torch.autograd.backward(objective / self.config.beta)
             self.optimizer.step()
         free_steps = torch.full((len(x),), float(self.config.T1))
-        nudged_steps = torch.full((len(x) * estimator.nudged_phases,), float(self.config.T2))
+        nudged_steps = torch.full((len(x) * stencil.nudged_phases,), float(self.config.T2))
         return Outcome(self._gradient(), free_steps, nudged_steps, seconds)
 
     def load(self, parameters: list[Tensor]) -> None:

@@ -4,12 +4,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hybridep.config import TrialConfig
-from hybridep.estimators import Estimator
+from hybridep.estimators import Stencil
 from hybridep.networks import Dynamics, make_network
+from hybridep.nudging import Minibatch
 from hybridep.phases import estimate
 from hybridep.relaxation import Equilibrium, Relaxation
 from hybridep.streams import stream
@@ -36,13 +38,18 @@ class Implementation(Protocol):
 
     def load(self, parameters: list[Tensor]) -> None: ...
 
-    def update(self, x: Tensor, target: Tensor, estimator: Estimator) -> Outcome: ...
+    def update(self, x: Tensor, target: Tensor, stencil: Stencil) -> Outcome: ...
 
 
 def sgd(layers: list[list[Tensor]], config: TrialConfig, fused: bool) -> torch.optim.SGD:
     """The protocol's optimizer, with a learning rate of 0: weights under measurement stay put, and the step costs the same."""
     groups = [{"params": parameters} for parameters in layers]
     return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused)
+
+
+def minibatch(x: Tensor, beta: float) -> Minibatch:
+    """What an estimator is told of a minibatch x."""
+    return Minibatch(len(x), beta, dtype=np.float64 if x.dtype == torch.float64 else np.float32)
 
 
 @dataclass
@@ -88,8 +95,8 @@ class ClosedForm:
         return drive, self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
 
     @torch.no_grad()
-    def update(self, x: Tensor, target: Tensor, estimator: Estimator) -> Outcome:
-        gradient, free, nudged, seconds = self.estimate(x, target, estimator)
+    def update(self, x: Tensor, target: Tensor, stencil: Stencil) -> Outcome:
+        gradient, free, nudged, seconds = self.estimate(x, target, stencil)
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
             torch.neg(direction, out=parameter.grad)
         self.optimizer.step()
@@ -97,10 +104,11 @@ class ClosedForm:
         return Outcome(gradient, free.steps, nudged.steps, seconds)
 
     @torch.no_grad()
-    def estimate(self, x: Tensor, target: Tensor, estimator: Estimator) -> tuple[list[Tensor], Equilibrium, Equilibrium, float]:
+    def estimate(self, x: Tensor, target: Tensor, stencil: Stencil) -> tuple[list[Tensor], Equilibrium, Equilibrium, float]:
         """ĝ, the free and the stacked nudged equilibria, and the seconds spent relaxing."""
         watch = Stopwatch(self.relaxation)
         drive = self.network.input_drive(x)
         free = watch.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
-        gradient, nudged = estimate(self.network, watch, estimator, self.config.beta, x, drive, free, target)
+        nudging = stencil.nudging(minibatch(x, self.config.beta))
+        gradient, nudged = estimate(self.network, watch, nudging, x, drive, free, target)
         return gradient, free, nudged, watch.seconds

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from hybridep.architectures import Convolutional, FullyConnected
 from hybridep.config import TrialConfig
 
 ROUNDS = 15
@@ -37,6 +38,11 @@ class Rate:
     seconds: float
 
 
+def _convolution(config: TrialConfig) -> Convolutional:
+    assert isinstance(config.network, Convolutional)
+    return config.network
+
+
 def flops_per_step(config: TrialConfig) -> float:
     """Multiplications and additions of one update of every layer of one sample, from the layers below and above.
 
@@ -47,7 +53,7 @@ def flops_per_step(config: TrialConfig) -> float:
     for below, above in pairwise(shapes):
         if len(above) == 3:
             height, width = _convolved(config, below)
-            macs += above[0] * below[0] * config.kernel**2 * height * width
+            macs += above[0] * below[0] * _convolution(config).kernel ** 2 * height * width
         else:
             macs += torch.Size(below).numel() * above[0]
     return 2 * 2 * macs
@@ -55,10 +61,10 @@ def flops_per_step(config: TrialConfig) -> float:
 
 def operations(config: TrialConfig, n: int) -> list[Operation]:
     """The products of one step on a batch of n, upwards and downwards, then the activation where that is costly."""
-    if config.network == "mlp":
-        odd, even = sum(config.sizes[1::2]), sum(config.sizes[2::2])
+    if isinstance(config.network, FullyConnected):
+        odd, even = sum(config.network.sizes[1::2]), sum(config.network.sizes[2::2])
         found = [_gemm(n, even, odd), _gemm(n, odd, even)]
-        return [*found, _tanh(n, odd)] if config.activation == "tanh" else found
+        return [*found, _tanh(n, odd)] if config.network.activation == "tanh" else found
     found = []
     for below, above in pairwise(config.layer_shapes()[1:]):
         if len(above) == 3:
@@ -70,7 +76,9 @@ def operations(config: TrialConfig, n: int) -> list[Operation]:
 
 
 def _convolved(config: TrialConfig, below: tuple[int, ...]) -> tuple[int, int]:
-    height, width = ((side + 2 * config.padding - config.kernel) // config.stride + 1 for side in below[1:])
+    height, width = (
+        (side + 2 * _convolution(config).padding - _convolution(config).kernel) // _convolution(config).stride + 1 for side in below[1:]
+    )
     return height, width
 
 
@@ -100,31 +108,29 @@ def _tanh(n: int, units: int) -> Operation:
 def _convolutions(config: TrialConfig, n: int, below: tuple[int, ...], maps: int) -> Iterator[Operation]:
     """The convolution [n, *below] → maps and its transpose."""
     height, width = _convolved(config, below)
-    weight = torch.randn(maps, below[0], config.kernel, config.kernel)
+    own = _convolution(config)
+    weight = torch.randn(maps, below[0], own.kernel, own.kernel)
     s, spread = torch.randn(n, *below), torch.randn(n, maps, height, width)
-    rest = [
-        side - (size - 1) * config.stride + 2 * config.padding - config.kernel
-        for size, side in zip((height, width), below[1:], strict=True)
-    ]
-    flops = 2.0 * n * maps * below[0] * config.kernel**2 * height * width
+    rest = [side - (size - 1) * own.stride + 2 * own.padding - own.kernel for size, side in zip((height, width), below[1:], strict=True)]
+    flops = 2.0 * n * maps * below[0] * own.kernel**2 * height * width
     layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
     def up(layout: torch.memory_format) -> Callable[[], object]:
         a, w = s.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)
-        return lambda: F.conv2d(a, w, stride=config.stride, padding=config.padding)
+        return lambda: F.conv2d(a, w, stride=own.stride, padding=own.padding)
 
     def down(layout: torch.memory_format) -> Callable[[], object]:
         a, w = spread.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)
-        return lambda: F.conv_transpose2d(a, w, stride=config.stride, padding=config.padding, output_padding=rest)
+        return lambda: F.conv_transpose2d(a, w, stride=own.stride, padding=own.padding, output_padding=rest)
 
-    name = f"{config.kernel}×{config.kernel} on {n}×{below[0]}×{below[1]}×{below[2]} to {maps} maps"
+    name = f"{own.kernel}×{own.kernel} on {n}×{below[0]}×{below[1]}×{below[2]} to {maps} maps"
     yield Operation(f"convolution {name}", flops, {f"conv2d, {title}": up(layout) for title, layout in layouts.items()})
     transposes = {f"conv_transpose2d, {title}": down(layout) for title, layout in layouts.items()}
-    if config.stride == 1:
+    if own.stride == 1:
         # The transpose of a convolution with stride 1 is one with the kernel turned round.
         turned = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
         a = spread.contiguous(memory_format=torch.channels_last)
-        transposes["conv2d, turned kernel, channels last"] = lambda: F.conv2d(a, turned, padding=config.kernel - 1 - config.padding)
+        transposes["conv2d, turned kernel, channels last"] = lambda: F.conv2d(a, turned, padding=own.kernel - 1 - own.padding)
     yield Operation(f"transpose of convolution {name}", flops, transposes)
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from hybridep.config import TrialConfig
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import stencil
 from hybridep.networks import Dynamics
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, Equilibrium, Relaxation
-from studies.benchmarking.implementation import ClosedForm
+from studies.benchmarking.implementation import ClosedForm, minibatch
 
 # A sample rests when no unit moves by so much in a step, and is given up as unconverged after so many steps.
 AT_REST, PATIENCE = 1e-10, 10_000
@@ -78,7 +78,8 @@ def _reference(closed_form: ClosedForm, x: Tensor, target: Tensor, estimators: t
     drive, free = closed_form.free_phase(x)
     gradients, unconverged = {}, {}
     for name in estimators:
-        gradient, nudged = estimate(network, relaxation, ESTIMATORS[name], beta, x, drive, free, target)
+        nudging = stencil(name).nudging(minibatch(x, beta))
+        gradient, nudged = estimate(network, relaxation, nudging, x, drive, free, target)
         gradients[name] = as_vector(gradient)
         at_rest = free.converged & nudged.converged.view(-1, len(x)).all(dim=0)
         unconverged[name] = 1.0 - float(at_rest.double().mean())

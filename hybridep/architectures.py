@@ -1,0 +1,128 @@
+"""`Architecture`: a network as configuration, its fields validated against a dataset's shape before PyTorch is imported."""
+
+from abc import abstractmethod
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hybridep.datasets import DatasetInfo
+from hybridep.registry import Entry, Registry, worded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hybridep.networks import LayeredNetwork
+
+ARCHITECTURES: "Registry[Architecture]" = Registry("network")
+
+Activation = Literal["tanh", "sigmoid", "hard_sigmoid", "unit_hard_sigmoid", "centered_hard_sigmoid"]
+Shape = tuple[int, ...]
+
+
+class Architecture(Entry):
+    """What a network is made of. ValueError from `layer_shapes` names a layer that does not fit."""
+
+    registry: ClassVar[Registry[Any]] = ARCHITECTURES
+
+    sizes: tuple[int, ...] = Field(
+        (64, 128, 10), description="mlp: input, hidden and output units; conv: the fully connected layers on top, output last"
+    )
+    activation: Activation = Field("tanh", description="of every layer of the dynamics")
+    init_gain: float = Field(0.5, gt=0, description="factor on PyTorch's default initial weights and biases")
+    cost: Literal["mse", "cross_entropy"] = Field(
+        "mse", description="mse of output units, or cross_entropy of a readout beside the dynamics"
+    )
+
+    @abstractmethod
+    def layer_shapes(self, info: DatasetInfo) -> list[Shape]:
+        """Shapes of the input and of every layer after it, (channels, height, width) or (units,)."""
+
+    @abstractmethod
+    def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
+        """The network, with initial weights drawn from `generator`, on the device and in the dtype of `like`."""
+
+    @property
+    def layout(self) -> str:
+        """The numbers of maps and units in one word: `16-32-10`."""
+        return worded(self.sizes)
+
+    def _check_output(self, info: DatasetInfo) -> None:
+        if not self.sizes:
+            raise ValueError("sizes () must name the output at least")
+        if any(size < 1 for size in self.sizes):
+            raise ValueError(f"sizes {worded(self.sizes)} must be 1 or more each")
+        if self.sizes[-1] != info.classes:
+            raise ValueError(f"sizes {worded(self.sizes)} ends in {self.sizes[-1]}, but {info.name} has {info.classes} classes")
+
+
+class FullyConnected(Architecture, name="mlp"):
+    """Fully connected layers, input first."""
+
+    def layer_shapes(self, info: DatasetInfo) -> list[Shape]:
+        self._check_output(info)
+        pixels = prod(info.shape)
+        if len(self.sizes) < 3:
+            raise ValueError(f"sizes {worded(self.sizes)} must name the input, at least one hidden layer and the output")
+        if self.sizes[0] != pixels:
+            raise ValueError(f"sizes {worded(self.sizes)} starts with {self.sizes[0]}, but {info.name} has {pixels} pixels")
+        return [(size,) for size in self.sizes]
+
+    def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
+        from hybridep.networks.mlp import MLP
+
+        return MLP(self.sizes, self.activation, self.cost, self.init_gain, generator, like)
+
+
+class Convolutional(Architecture, name="conv"):
+    """Convolutions with pooling, and fully connected layers on top."""
+
+    channels: tuple[int, ...] = Field((), description="feature maps of each convolution")
+    kernel: int = Field(3, ge=1)
+    stride: int = Field(1, ge=1)
+    padding: int = Field(1, ge=0)
+    pooling: Literal["max", "average", "none"] = Field("max", description="over 2×2 windows, after each convolution")
+
+    @property
+    def layout(self) -> str:
+        return worded((*self.channels, *self.sizes))
+
+    def layer_shapes(self, info: DatasetInfo) -> list[Shape]:
+        self._check_output(info)
+        if not self.channels:
+            raise ValueError("channels () must name the feature maps of at least one convolution when network=conv")
+        if any(count < 1 for count in self.channels):
+            raise ValueError(f"channels {worded(self.channels)} must be 1 or more each")
+        shapes: list[Shape] = [info.shape]
+        for number, maps in enumerate(self.channels, start=1):
+            _, *sides = shapes[-1]
+            layer = f"convolution {number}"
+            if any(side + 2 * self.padding < self.kernel for side in sides):
+                raise ValueError(f"{layer}: kernel {self.kernel} is larger than its input {_by(sides)} with padding {self.padding}")
+            convolved = [(side + 2 * self.padding - self.kernel) // self.stride + 1 for side in sides]
+            pooled = convolved if self.pooling == "none" else [side // 2 for side in convolved]
+            if any(side < 1 for side in pooled):
+                raise ValueError(f"{layer}: its {_by(convolved)} feature map pools to nothing")
+            shapes.append((maps, *pooled))
+        return shapes + [(size,) for size in self.sizes]
+
+    def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
+        from hybridep.networks.conv import ConvNet
+
+        return ConvNet(
+            self.layer_shapes(info),
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            pooling=self.pooling,
+            activation=self.activation,
+            cost=self.cost,
+            init_gain=self.init_gain,
+            generator=generator,
+            like=like,
+        )
+
+
+def _by(sides: list[int]) -> str:
+    return "×".join(map(str, sides))
