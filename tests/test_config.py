@@ -8,15 +8,15 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from hybridep.strategy import DRAWS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hybridep.config import DEFAULT_TOLERANCE, InvalidInput, TrialConfig, one_line
 from hybridep.datasets import DATASETS
+from hybridep.draws import DRAWS
 from hybridep.estimators import ESTIMATORS
-from hybridep.schedules import FAMILIES
+from hybridep.policies import FAMILIES
 
 CONV = {"network": "conv", "channels": (4,), "sizes": (10,)}
 NAN, INFINITE = float("nan"), float("inf")
@@ -33,7 +33,7 @@ MISTAKES = [
     ({"network": "rnn"}, ["network", "'rnn'", "mlp", "conv"]),
     ({"activation": "relu"}, ["activation", "'relu'", "tanh", "hard_sigmoid"]),
     ({"cost": "l1"}, ["cost", "'l1'", "mse", "cross_entropy"]),
-    ({"pooling": "sum"}, ["pooling", "'sum'", "max", "average", "none"]),
+    ({**CONV, "pooling": "sum"}, ["pooling", "'sum'", "max", "average", "none"]),
     ({"relaxation": "none"}, ["relaxation", "'none'", "fixed", "adaptive"]),
     ({"per": "step"}, ["per", "'step'", "epoch", "update"]),
     ({"dtype": "float16"}, ["dtype", "'float16'", "float32", "float64"]),
@@ -43,7 +43,6 @@ MISTAKES = [
     ({"skew": -0.1}, ["skew -0.1", "greater than or equal to 0"]),
     ({"skew": NAN}, ["skew nan", "finite"]),
     ({"skew": "half"}, ["skew 'half'", "number"]),
-    ({"skew": None}, ["skew None", "[0, 1]", "constant"]),
     ({"family": "piecewise"}, ["knots None", "piecewise"]),
     ({"family": "piecewise", "knots": ((0, 1.5), (1, 0))}, ["knots", "1.5", "[0, 1]"]),
     ({"family": "piecewise", "knots": ((0.5, 1), (0.2, 0))}, ["knots", "0.5", "increasing"]),
@@ -52,6 +51,22 @@ MISTAKES = [
     ({"rising": True}, ["rising True", "constant takes only skew"]),
     ({"cycles": 3}, ["cycles 3", "constant takes only skew"]),
     ({"family": "cyclic_cosine", "cycles": 0}, ["cycles 0", "greater than or equal to 1"]),
+    ({"family": "agreement", "skew": 0.5}, ["skew 0.5", "family agreement takes only lowest, highest, memory, threshold"]),
+    ({"family": "agreement", "highest": 1}, ["highest 1", "less than 1"]),
+    ({"family": "residual", "lowest": 0.5, "highest": 0.4}, ["lowest 0.5", "at most highest, 0.4"]),
+    ({"family": "residual", "limit": 0}, ["limit 0", "greater than 0"]),
+    # Estimators and draws
+    ({"cheap_part": 0.5}, ["cheap_part 0.5", "estimator standard takes only no parameters"]),
+    ({"part": 0.5}, ["part 0.5", "not permitted"]),
+    ({"cheap": "part", "cheap_part": 0}, ["cheap_part 0", "greater than 0"]),
+    ({"cheap": "part", "cheap_part": 1.5}, ["cheap_part 1.5", "less than or equal to 1"]),
+    ({"cheap": "part", "cheap_of": "centered"}, ["cheap_of 'centered'", "one nudged phase"]),
+    ({"cheap": "part", "cheap_of": "best"}, ["cheap_", "'best'", *ESTIMATORS]),
+    ({"cheap": "part", "cheap_by": "age"}, ["cheap_by 'age'", "uniform", "importance"]),
+    ({"accurate": "part", "accurate_even": 2}, ["accurate_even 2", "less than or equal to 1"]),
+    ({"cheap": "corrected", "cheap_memory": 0.5}, ["cheap_memory 0.5", "greater than or equal to 1"]),
+    ({"cheap": "corrected", "grain": "sample"}, ["grain sample", "estimator corrected", "must be minibatch"]),
+    ({"grain": "image"}, ["grain 'image'", "minibatch", "sample"]),
     # Nudge and relaxation
     ({"beta": 0}, ["beta 0", "greater than 0"]),
     ({"beta": -1}, ["beta -1", "greater than 0"]),
@@ -91,7 +106,7 @@ MISTAKES = [
     ({"sizes": (64, 0, 10)}, ["sizes 64-0-10", "1 or more"]),
     ({"sizes": (64, 12.5, 10)}, ["sizes.1 12.5", "integer"]),
     ({"sizes": ()}, ["sizes ()", "output"]),
-    ({"channels": (3,)}, ["channels 3", "network=conv"]),
+    ({"channels": (3,)}, ["channels 3", "network mlp takes only sizes, activation, init_gain, cost"]),
     ({**CONV, "channels": ()}, ["channels ()", "at least one convolution"]),
     ({**CONV, "channels": (4, 0)}, ["channels 4-0", "1 or more"]),
     ({**CONV, "sizes": ()}, ["sizes ()", "output"]),
@@ -162,16 +177,51 @@ def test_a_configuration_cannot_be_changed_but_replaced():
         config.replace(T3=4)
 
 
+def test_going_over_to_another_entry_drops_what_it_does_not_have_and_keeps_the_rest():
+    config = TrialConfig(family="cyclic_cosine", skew=0.3, cycles=7, rising=True, cheap="part", cheap_part=0.25, beta=0.5)
+    linear = config.replace(family="linear")
+    assert linear == TrialConfig(family="linear", skew=0.3, rising=True, cheap="part", cheap_part=0.25, beta=0.5)
+    assert config.replace(cheap="standard").flat() == {
+        name: value for name, value in config.flat().items() if not name.startswith("cheap")
+    } | {"cheap": "standard"}
+    with pytest.raises(InvalidInput, match="cycles 3: family linear takes only skew, rising"):
+        config.replace(family="linear", cycles=3)
+
+
+def test_none_is_a_value_that_was_not_given():
+    assert TrialConfig(skew=None, cycles=None, cheap_part=None, family="cosine") == TrialConfig(family="cosine")
+    assert TrialConfig(family="piecewise", skew=None, knots=((0, 1), (1, 0))).policy.skew is None
+
+
+def test_the_same_values_are_the_same_configuration_whatever_was_asked_of_one():
+    one, other = (TrialConfig(family="exponential", skew=0.3, draw="spread") for _ in range(2))
+    one.policy.probabilities(3, 2)
+    one.policy.begin(3, 2, "epoch")
+    one.draw.cheap(0.3, 0.5)
+    assert one == other
+    assert (hash(one), one.flat(), one.policy.fresh()) == (hash(other), other.flat(), other.policy)
+    assert one != other.replace(skew=0.4)
+
+
 POSITIVE = st.floats(1e-12, 1e6)
 KNOTS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=5, unique_by=lambda knot: knot[0]).map(
     lambda knots: tuple(sorted(knots))
 )
-SCHEDULES = st.one_of(
+POLICIES = st.one_of(
     st.fixed_dictionaries({"family": st.sampled_from(["constant", "cosine", "inverse_cosine"]), "skew": st.floats(0, 1)}),
     st.fixed_dictionaries(
         {"family": st.just("cyclic_cosine"), "skew": st.floats(0, 1), "cycles": st.integers(1, 9), "rising": st.booleans()}
     ),
     st.fixed_dictionaries({"family": st.just("piecewise"), "skew": st.none() | st.floats(0, 1), "knots": KNOTS}),
+    st.fixed_dictionaries({"family": st.just("agreement"), "threshold": st.floats(-1, 0.99), "memory": st.floats(1, 1e6)}),
+    st.fixed_dictionaries({"family": st.just("residual"), "limit": POSITIVE, "lowest": st.floats(0, 0.9)}),
+)
+CHEAP = st.one_of(
+    st.fixed_dictionaries({"cheap": st.sampled_from(sorted(ESTIMATORS))}),
+    st.fixed_dictionaries(
+        {"cheap": st.just("part"), "cheap_part": st.floats(1e-9, 1), "cheap_by": st.sampled_from(["uniform", "importance"])}
+    ),
+    st.fixed_dictionaries({"cheap": st.just("corrected"), "cheap_memory": st.floats(1, 1e6)}),
 )
 VALUES = st.fixed_dictionaries(
     {
@@ -181,8 +231,8 @@ VALUES = st.fixed_dictionaries(
         "weight_decay": st.floats(0, 1),
         "init_gain": POSITIVE,
         "seed": st.integers(0, 2**63 - 1),
-        "cheap": st.sampled_from(sorted(ESTIMATORS)),
-        "draw": st.sampled_from(DRAWS),
+        "accurate": st.sampled_from(sorted(ESTIMATORS)),
+        "draw": st.sampled_from(sorted(DRAWS)),
         "augment": st.booleans(),
         "train_samples": st.none() | st.integers(1, 1000),
     }
@@ -190,22 +240,23 @@ VALUES = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(VALUES, SCHEDULES)
-def test_a_configuration_survives_json_exactly(values, schedule):
-    config = TrialConfig.create(**values, **schedule)
-    assert TrialConfig.model_validate_json(config.model_dump_json()) == config
-    assert TrialConfig.create(**json.loads(json.dumps(config.model_dump(mode="json")))) == config
+@given(VALUES, POLICIES, CHEAP)
+def test_a_configuration_survives_json_exactly(values, policy, cheap):
+    config = TrialConfig.create(**values, **policy, **cheap)
+    assert TrialConfig.model_validate_json(json.dumps(config.flat("json"))) == config
+    assert TrialConfig.create(**json.loads(json.dumps(config.flat("json")))) == config
+    assert TrialConfig.create(**config.flat()) == config
     assert config.replace(**values) == config
 
 
 @settings(max_examples=30, deadline=None)
-@given(VALUES, SCHEDULES)
-def test_columns_are_the_fields_as_plain_values(values, schedule):
-    config = TrialConfig.create(**values, **schedule)
+@given(VALUES, POLICIES, CHEAP)
+def test_columns_are_the_fields_as_plain_values(values, policy, cheap):
+    config = TrialConfig.create(**values, **policy, **cheap)
     columns = config.columns()
-    assert list(columns) == list(TrialConfig.model_fields)
+    assert list(columns) == list(config.flat())
     for name, value in columns.items():
-        field = getattr(config, name)
+        field = config.flat()[name]
         if isinstance(field, tuple):
             assert isinstance(value, str)
         else:
@@ -216,7 +267,7 @@ def test_columns_are_the_fields_as_plain_values(values, schedule):
 def test_sequences_stand_in_a_column_joined_by_dashes():
     columns = TrialConfig(family="piecewise", knots=((0, 1), (0.5, 0.2)), learning_rates=(0.1, 0.05)).columns()
     assert columns["sizes"] == "64-128-10"
-    assert columns["channels"] == ""
+    assert TrialConfig(**CONV).columns()["channels"] == "4"
     assert columns["learning_rates"] == "0.1-0.05"
     assert columns["knots"] == "0.0:1.0-0.5:0.2"
 
