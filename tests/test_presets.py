@@ -5,9 +5,7 @@ import pytest
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS
-from hybridep.estimators import ESTIMATORS
 from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES, TOLERANCES
-from hybridep.schedules import expected_nudged_phases
 
 MLP = {
     "network": "mlp",
@@ -55,7 +53,7 @@ TABLES_4_AND_5 = {
 @pytest.mark.parametrize("name", sorted(TABLES_4_AND_5))
 def test_protocols_are_those_of_the_thesis(name):
     expected = {"dataset": name, "relaxation": "fixed", **TABLES_4_AND_5[name]}
-    config = PROTOCOLS[name].model_dump()
+    config = PROTOCOLS[name].flat()
     assert {field: config[field] for field in expected} == expected
 
 
@@ -76,8 +74,10 @@ def test_strategies_are_the_five_of_the_thesis_in_its_order():
     }
     for name, values in STRATEGIES.items():
         config = TrialConfig(**values)
-        assert (config.cheap, config.accurate, config.draw, config.per) == ("standard", "centered", "bernoulli", "epoch")
-        assert config.schedule().probabilities(50, 1) == pytest.approx(curves[name], abs=1e-15)
+        entries = (config.cheap, config.accurate, config.draw)
+        assert [entry.name for entry in entries] == ["standard", "centered", "bernoulli"]
+        assert (config.per, config.grain) == ("epoch", "minibatch")
+        assert config.policy.probabilities(50, 1) == pytest.approx(curves[name], abs=1e-15)
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
@@ -91,8 +91,8 @@ def test_every_strategy_fits_every_protocol(name):
 def test_the_other_one_sided_estimators_always_cost_one_nudged_phase():
     for name, values in ONE_SIDED.items():
         config = TrialConfig(**values)
-        assert (config.cheap, config.schedule().mean) == (name, 1.0)
-        assert ESTIMATORS[name].nudged_phases == 1
+        assert (config.cheap.name, config.policy.known_mean) == (name, 1.0)
+        assert config.cheap.nudged_phases == 1
 
 
 def test_seeds_are_those_of_the_tables():
@@ -129,7 +129,7 @@ def test_published_nudged_phases_are_what_the_protocols_expect(name):
     protocol = PROTOCOLS[name]
     updates = -(-DATASETS[protocol.dataset].train // protocol.batch_size)
     for strategy, published in PUBLISHED[name].items():
-        p = protocol.replace(**STRATEGIES[strategy]).schedule().probabilities(protocol.epochs, updates)
+        p = protocol.replace(**STRATEGIES[strategy]).policy.probabilities(protocol.epochs, updates)
         deviation = float(np.sqrt((p * (1 - p)).sum()))
         # Exactly for the two that draw nothing, and for the hybrids a mean of three seeds or more.
-        assert published.nudged_phases == pytest.approx(expected_nudged_phases(p, 1, 2), abs=4 * deviation)
+        assert published.nudged_phases == pytest.approx(2 * len(p) - p.sum(), abs=4 * deviation)

@@ -9,19 +9,20 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hybridep.strategy import Strategy
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
-from hybridep.estimators import ESTIMATORS
 from hybridep.kernels import use_threads
+from hybridep.mixture import Mixture
 from hybridep.networks import make_network
+from hybridep.nudging import Minibatch
 from hybridep.phases import estimate
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.relaxation import FixedSteps
 from hybridep.streams import stream
 from hybridep.trainer import Trainer, learning_rate
+from tests.oracle import table
 
 COLUMNS = {
     "epoch": int,
@@ -38,6 +39,8 @@ COLUMNS = {
     "train_loss": float,
     "free_residual": float,
     "saturation": float,
+    "agreement": float,
+    "relative_bias": float,
     "collapsed": bool,
     "learning_rate": float,
     "epoch_seconds": float,
@@ -82,10 +85,10 @@ def test_nudged_phases_of_the_thesis_are_counted(protocol):
 
     def phases(name, seed):
         chosen = config.replace(**STRATEGIES[name])
-        strategy = Strategy(ESTIMATORS[chosen.cheap], ESTIMATORS[chosen.accurate], chosen.draw, seed)
-        for p in chosen.schedule().probabilities(chosen.epochs, updates, chosen.per):
-            strategy.choose(p)
-        return strategy.nudged_phases
+        mixture = Mixture(chosen.cheap, chosen.accurate, chosen.draw, chosen.grain, seed)
+        for p in chosen.policy.probabilities(chosen.epochs, updates, chosen.per):
+            mixture.nudging(p, Minibatch(1, chosen.beta))
+        return mixture.nudged_phases
 
     assert phases("standard", 42) == 23_450
     assert phases("centered", 42) == 46_900
@@ -103,7 +106,7 @@ def test_fixed_steps_cost_T1_an_update_and_T2_a_nudged_phase_in_full_and_partial
     for epoch, row in enumerate(rows_of(trainer, 3), start=1):
         accurate = row["updates"] - row["cheap_updates"]
         assert (row["epoch"], row["updates"]) == (epoch, 4 * epoch)
-        assert row["nudged_phases"] == row["cheap_updates"] + ESTIMATORS[config.accurate].nudged_phases * accurate
+        assert row["nudged_phases"] == row["cheap_updates"] + config.accurate.nudged_phases * accurate
         assert row["free_steps"] == config.T1 * row["updates"]
         assert row["nudged_steps"] == config.T2 * row["nudged_phases"]
     if strategy in ({"skew": 1.0}, {"skew": 0.0}):
@@ -136,6 +139,48 @@ def test_adaptive_steps_are_those_that_samples_took_averaged_over_each_batch(dig
     assert 4 <= row["free_steps"] < 60 * 4
 
 
+def test_drawn_by_sample_an_update_costs_the_rows_that_it_nudges(digits):
+    config = small(cheap="part", cheap_part=0.25, grain="sample", skew=0.5)
+    for row in rows_of(Trainer(config, digits), 2):
+        assert row["nudged_phases"] < 2 * row["updates"]
+        assert row["nudged_phases"] != int(row["nudged_phases"])
+        assert row["nudged_steps"] == pytest.approx(config.T2 * row["nudged_phases"])
+        assert 0 < row["cheap_updates"] < row["updates"]
+
+
+@pytest.mark.parametrize(
+    ("values", "phases"),
+    [
+        ({"family": "step", "skew": 0.5}, 36),
+        ({"family": "step", "skew": 0.5, "cheap": "part", "cheap_part": 0.25}, 27),
+        ({"family": "residual", "lowest": 0.5, "highest": 0.5}, 36),
+    ],
+)
+def test_what_is_ahead_is_told_from_the_policy(digits, values, phases):
+    trainer = Trainer(small(**values), digits)
+    assert trainer.nudged_phases_ahead == phases
+    while trainer.epoch < 6:
+        trainer.train_epoch()
+    assert trainer.nudged_phases_ahead == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "measured"),
+    [
+        ({"family": "agreement", "threshold": 0.0}, True),
+        ({"family": "constant", "cheap": "corrected"}, True),
+        ({"family": "residual"}, False),
+        ({"family": "constant", "skew": 1.0, "cheap": "corrected"}, False),
+    ],
+)
+def test_agreement_is_measured_where_something_listens_and_an_update_is_accurate(digits, values, measured):
+    row = Trainer(small(**values), digits).train_epoch()
+    assert math.isfinite(row["agreement"]) == math.isfinite(row["relative_bias"]) == measured
+    if measured:
+        assert 0 < row["agreement"] <= 1
+        assert row["relative_bias"] > 0
+
+
 # Columns
 
 
@@ -144,7 +189,10 @@ def test_an_epoch_reports_its_columns(digits, network):
     row = Trainer(small(validation=20, **network), digits).train_epoch()
     assert {name: type(value) for name, value in row.items()} == COLUMNS
     assert list(row) == list(COLUMNS)
-    assert json.loads(json.dumps(row)) == row
+    assert str(json.loads(json.dumps(row))) == str(row)
+    # Nothing listens to them.
+    assert math.isnan(row["agreement"])
+    assert math.isnan(row["relative_bias"])
     assert all(0 <= row[name] <= 1 for name in ("p_std", "train_acc", "val_acc", "test_acc", "saturation"))
     assert row["epoch_seconds"] > 0
 
@@ -173,7 +221,9 @@ def test_with_learning_rate_zero_the_columns_describe_the_initial_network(digits
         free = FixedSteps(8, 4).free(untouched.bind(drive, untouched.zeros(drive)))
         target = torch.nn.functional.one_hot(torch.from_numpy(labels), 10).double()
         scores = untouched.scores(free.state)
-        losses = 0.5 * ((scores - target) ** 2).sum(dim=1) if config.cost == "mse" else -(target * scores.log_softmax(dim=1)).sum(dim=1)
+        losses = (
+            0.5 * ((scores - target) ** 2).sum(dim=1) if config.network.cost == "mse" else -(target * scores.log_softmax(dim=1)).sum(dim=1)
+        )
         accuracy = (scores.argmax(dim=1).numpy() == labels).mean()
         return accuracy, float(losses.mean()), float(free.residual.mean()), float(untouched.saturation(free.state))
 
@@ -224,7 +274,7 @@ def test_an_update_is_gradient_descent_with_momentum_and_weight_decay_at_each_la
         trainer.train_epoch()
         drive = reference.input_drive(x)
         free = relaxation.free(reference.bind(drive, reference.zeros(drive)))
-        gradient, _ = estimate(reference, relaxation, ESTIMATORS["centered"], 0.4, x, drive, free, target)
+        gradient, _ = estimate(reference, relaxation, table("centered", 32, 0.4), x, drive, free, target)
         for index, (parameter, direction) in enumerate(zip(reference.parameters, gradient, strict=True)):
             velocities[index] = momentum * velocities[index] + (1e-2 * parameter - direction)
             parameter -= learning_rate(config.learning_rates[index // 2], epoch, config) * velocities[index]
@@ -343,6 +393,8 @@ def test_strategies_of_one_seed_start_from_the_same_weights_and_see_the_same_bat
     for strategy in (
         {"family": "cosine"},
         {"cheap": "random_sign", "accurate": "fourth_order", "draw": "spread"},
+        {"cheap": "part", "cheap_by": "importance", "grain": "sample"},
+        {"family": "agreement", "cheap": "corrected"},
         {"relaxation": "adaptive", "beta": 0.1},
     ):
         assert batches(small(**strategy, **protocol), digits) == reference
@@ -379,6 +431,22 @@ RESUMED = {
     "mlp, random sign, spread, augmented": {"cheap": "random_sign", "accurate": "second_order", "draw": "spread", "augment": True},
     "mlp, no momentum, per update, float64": {"momentum": 0.0, "family": "linear", "per": "update", "dtype": "float64"},
     "mlp, adaptive": {"relaxation": "adaptive", "T1": 40, "T2": 20, "sizes": (64, 20, 16, 10), "validation": 20},
+    "mlp, adaptive p_std, corrected": {"family": "agreement", "cheap": "corrected", "threshold": 0.0},
+    "mlp, part by importance, by sample, spread": {
+        "cheap": "part",
+        "cheap_by": "importance",
+        "cheap_part": 0.3,
+        "grain": "sample",
+        "draw": "spread",
+    },
+    "conv, alternating, split sign, residual": {
+        **CONV,
+        "family": "residual",
+        "cheap": "alternating",
+        "accurate": "split_sign",
+        "grain": "sample",
+        "limit": 0.1,
+    },
     "conv": {**CONV, "family": "inverse_cosine", "learning_rates": (0.1, 0.07, 0.05)},
     "conv, adaptive, random sign, augmented": {**CONV, "relaxation": "adaptive", "cheap": "random_sign", "skew": 1.0, "augment": True},
     "conv, one channel, kernel 1, cross-entropy, spread": {
@@ -436,7 +504,7 @@ use_threads(1)
 dataset = load("digits")
 for path in sys.argv[1:]:
     kept = torch.load(path, weights_only=True)
-    trainer = Trainer(TrialConfig.model_validate_json(kept["config"]), dataset)
+    trainer = Trainer(TrialConfig.create(**json.loads(kept["config"])), dataset)
     trainer.load_state_dict(kept["trainer"])
     print(json.dumps([trainer.train_epoch() for _ in range(2)]))
     print(json.dumps([parameter.numpy().tobytes().hex() for parameter in trainer.network.parameters]))
@@ -452,7 +520,7 @@ def test_another_process_goes_on_with_the_same_bits(digits, tmp_path):
         trainer = Trainer(config, digits)
         rows_of(trainer, 2)
         paths.append(tmp_path / f"{number}.pt")
-        torch.save({"config": config.model_dump_json(), "trainer": trainer.state_dict()}, paths[-1])
+        torch.save({"config": json.dumps(config.flat("json")), "trainer": trainer.state_dict()}, paths[-1])
         rows = rows_of(trainer, 2)
         expected += [json.dumps(rows), json.dumps([content.hex() for content in weights(trainer)])]
     output = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, paths)], check=True, capture_output=True, text=True).stdout
