@@ -11,8 +11,15 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from hybridep.datasets import DATASETS
+
+# The same examples every time: a test that can fail by chance fails somebody. `pytest --hypothesis-profile=explore` looks for new ones;
+# each counterexample that it finds becomes an @example of its test.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=500, print_blob=True)
+settings.load_profile("fixed")
 
 Layout = Literal["torchvision", "plain", "archive"]
 
