@@ -1,12 +1,12 @@
-"""What the static figures and the page must agree on: colours, markers, the window of accuracies, and where labels go."""
+"""Colours, the accuracies that figures show, and the strategies whose curves are shown at first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.answer import Answer
+from analysis.front import front_rank
 from analysis.vocabulary import THESIS
 
 # Okabe and Ito's colours, which stay apart for every common kind of colour blindness; shapes repeat what colours say.
@@ -15,13 +15,16 @@ THESIS_COLOURS = dict(zip(THESIS, (VERMILLION, BLUE, GREEN, PURPLE, ORANGE), str
 FOUND_COLOURS = (SKY, "ink", PURPLE, ORANGE, GREEN, VERMILLION, BLUE)  # of selected curves; "ink" is black, or white on dark
 
 
+MOST_POINTS = 1500  # strategies that figures show as points
+MOST_CURVES = 250  # of these, strategies whose curves the page embeds
+
+
 @dataclass(frozen=True)
 class Window:
-    """The accuracies that a front figure shows at first, and the thesis strategies that lie below it."""
+    """The accuracies that a front figure shows at first."""
 
     low: float
     high: float
-    below: tuple[str, ...]
 
 
 def accuracy_window(answer: Answer) -> Window:
@@ -29,34 +32,18 @@ def accuracy_window(answer: Answer) -> Window:
     table = answer.strategies.table
     known = table[table["accuracy"].notna()]
     if known.empty:
-        return Window(0.0, 1.0, ())
-    deviation = known["accuracy_std"].fillna(0.0)
-    bottom, top = known["accuracy"] - deviation, known["accuracy"] + deviation
-    thesis, sound = known["origin"] == "thesis", known["collapsed"].fillna(0) == 0
+        return Window(0.0, 1.0)
+    sound = (known["trained"] == known["n_seeds"]) & (known["confirmed"] | (not answer.strategies.confirmed))
     core = sound & (known.index.isin(answer.front) | (known.index == "centered"))
     core = core if core.any() else pd.Series(True, known.index)
-    low, high = float(bottom[core].min()), float(max(top[core].max(), known["accuracy"].max()))
-    near = sound & thesis & (known["accuracy"] >= low - max(2.5 * (high - low), 0.02))
+    deviation = known["accuracy_std"].fillna(0.0)
+    bottom, top = known["accuracy"] - deviation, known["accuracy"] + deviation
+    low, high = float(bottom[core].min()), float(max(top[core].max(), known.loc[sound | core, "accuracy"].max()))
+    room = max(2.5 * (high - low), 0.02)
+    near = sound & (known["origin"] != "search") & (known["accuracy"] >= low - room)
     low = min(low, float(bottom[near].min())) if near.any() else low
-    margin = max(0.06 * (high - low), 0.002)
-    low, high = low - margin, min(1.005, high + margin)
-    return Window(low, high, tuple(known.index[thesis & (known["accuracy"] < low) & known["nudged_phases"].notna()]))
-
-
-def spread_labels(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Positions at least `gap` apart, in the same order, moved as little as pooling neighbours allows."""
-    wanted = np.asarray(positions, dtype=float)
-    order = np.argsort(wanted, kind="stable")
-    groups: list[list[float]] = []  # [sum of (wanted − offset within the group), members]
-    for rank, place in enumerate(order):
-        groups.append([wanted[place] - rank * gap, 1.0])
-        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
-            total, members = groups.pop()
-            groups[-1] = [groups[-1][0] + total, groups[-1][1] + members]
-    flat = np.concatenate([np.full(int(members), total / members) for total, members in groups]) if groups else np.empty(0)
-    placed = np.empty(len(wanted))
-    placed[order] = flat + gap * np.arange(len(wanted))
-    return placed
+    margin = max(0.08 * (high - low), 0.002)
+    return Window(max(low - margin, -0.02), min(1.005, high + margin))
 
 
 def default_selection(answer: Answer, most: int = 6) -> list[str]:
@@ -71,3 +58,16 @@ def default_selection(answer: Answer, most: int = 6) -> list[str]:
         else []
     )
     return [*ends, *picked] or list(dict.fromkeys(answer.study.trials["strategy"]))[:most]
+
+
+def drawn_strategies(answer: Answer) -> list[str]:
+    """Strategies that figures draw: the thesis's, the controls, those of every front, then by closeness to it, then an even sample."""
+    table = answer.strategies.table
+    first = list(dict.fromkeys([*table.index[table["origin"] != "search"], *(name for front in answer.fronts.values() for name in front)]))
+    rest = table.drop(index=first)
+    rank = front_rank(rest["nudged_phases"].to_numpy(dtype=float), rest["accuracy"].to_numpy(dtype=float))
+    ordered = rest.index[np.argsort(rank, kind="stable")].tolist()
+    near, far = ordered[:MOST_CURVES], ordered[MOST_CURVES:]
+    room = max(MOST_POINTS - len(first) - len(near), 0)
+    sample = [far[place] for place in np.unique(np.linspace(0, len(far) - 1, room).astype(int))] if len(far) > room else far
+    return first + near + sample

@@ -9,21 +9,38 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly
 
 from analysis.answer import HEADROOM, Answer
+from analysis.curves import mean_curves
 from analysis.escape import for_html, for_script
 from analysis.findings import certainty, findings, headline, match_question
-from analysis.payload import MOST_CURVES, embedded, payload, thinning
+from analysis.glossary import GLOSSARY, explained
+from analysis.layout import MOST_CURVES, drawn_strategies
+from analysis.payload import payload, thinning
 from analysis.results import csv_value
 from analysis.tables import main_strategies, shown_dominance, shown_matches, shown_strategies
+from analysis.vocabulary import METRICS
 from analysis.words import count, joined, percent
 
 MOST_MATCHES = 6  # candidates shown beside the question whether centered can be matched
 MOST_CLAIMS = 4  # rows of the dominance table for each strategy of the thesis
 # How the titles of columns of numbers begin.
-NUMERIC = ("Test accuracy", "95 %", "Nudged", "Of centered", "Relaxation", "Time", "P(front)", "Seeds", "Collapsed", "p (Holm)")
+NUMERIC = (
+    "Test accuracy",
+    "Validation accuracy",
+    "Difference",
+    "95 %",
+    "Nudged",
+    "Of centered",
+    "Relaxation",
+    "Time",
+    "P(front)",
+    "Seeds",
+    "p (Holm)",
+)
 
 
 def write_page(answer: Answer, path: Path) -> None:
@@ -44,15 +61,17 @@ def render(answer: Answer) -> str:
         script=package.joinpath("page.js").read_text(encoding="utf-8"),
         plotly=_compressed_plotly(),
         data=for_script(payload(answer)),
-        findings=_items([headline(answer), *certainty(answer), *findings(answer)]),
-        notes=_items([*answer.notes, *filter(None, [thinning(answer)])]),
+        answer=_sentence(headline(answer)),
+        certainty=_items(certainty(answer)),
+        findings=_items(findings(answer)),
+        notes=_items([*answer.notes, *answer.omitted, *filter(None, [thinning(answer)])]),
+        first=_first_caption(answer),
         strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
         matching=_matching(answer),
         dominance=_dominance(answer),
         others=_others(answer),
         reference=for_html(_reference(answer)),
-        selected=_selected(answer),
-        spread="standard deviation" if (answer.strategies.table["n_seeds"] > 1).any() else "standard deviation (none here: one seed each)",
+        glossary=_definitions(GLOSSARY.items()),
         study=_definitions(_study_facts(answer)),
         protocol=_definitions(
             (name, csv_value(value)) for name, value in answer.study.protocol.items() if name not in (*answer.strategies.fields, "seed")
@@ -94,8 +113,25 @@ def _reference(answer: Answer) -> str:
     return f"{cost} at {percent(reference.accuracy, 1)} % (guessing)"
 
 
+def _first_caption(answer: Answer) -> str:
+    """What the first figure shows, and what it does not."""
+    strategies = answer.strategies
+    whose = (
+        "test accuracy on fresh seeds" if strategies.confirmed else f"{METRICS[strategies.metric].lower()}, not confirmed on fresh seeds"
+    )
+    bars = "bars are one standard deviation over seeds" if (strategies.table["n_seeds"] > 1).any() else "one seed each"
+    return _sentence(
+        f"Up is accurate, left is cheap: {whose} against the cost of training; {bars}. The line is the front of what is drawn. Strategies "
+        "that collapsed on some seed are on no front; their seeds stand alone. Triangles on the lower edge lie below it."
+    )
+
+
+def _sentence(text: str) -> str:
+    return explained(for_html(text).replace(" %", "&nbsp;%"))
+
+
 def _items(sentences: Iterable[str]) -> str:
-    return "".join(f"<li>{for_html(sentence).replace(' %', '&nbsp;%')}</li>" for sentence in sentences)
+    return "".join(f"<li>{_sentence(sentence)}</li>" for sentence in sentences)
 
 
 def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
@@ -128,15 +164,10 @@ def _matching(answer: Answer) -> str:
     table = _table(shown, answer) + more if len(shown) else "<p>No candidate was that cheap.</p>"
     return (
         f"<section><h2>{for_html(match_question(found))}</h2>{table}"
-        f'<p class="small">All candidates at {budget}&nbsp;% of centered\'s nudged phases or fewer, in whole percents, the one first that '
-        f"{_selected(answer)} accuracy prefers: the answer rests on this one, so that trying many does not help. Differences are of test "
-        f"accuracy to centered, paired over shared seeds. Yes: the whole 95&nbsp;% interval lies above −{margin} point; no: all of it "
-        "below; open: neither.</p></section>"
+        f'<p class="small">All candidates at {budget}&nbsp;% of centered\'s nudged phases or fewer. The answer rests on the first, which '
+        "the search chose: trying many does not help. Differences are to centered, paired over shared seeds. Yes: the whole 95&nbsp;% "
+        f"interval lies above −{margin} point; no: all of it below; open: neither.</p></section>"
     )
-
-
-def _selected(answer: Answer) -> str:
-    return "validation" if answer.strategies.metric == "val_acc" else "test"
 
 
 def _dominance(answer: Answer) -> str:
@@ -152,7 +183,7 @@ def _dominance(answer: Answer) -> str:
 
 def _others(answer: Answer) -> str:
     main = set(main_strategies(answer))
-    names = [name for name in embedded(answer) if name not in main][:MOST_CURVES]
+    names = [name for name in drawn_strategies(answer) if name not in main][:MOST_CURVES]
     if not names:
         return ""
     table = shown_strategies(answer, names).drop(columns="Front")
@@ -160,22 +191,45 @@ def _others(answer: Answer) -> str:
 
 
 def _table(table: pd.DataFrame, answer: Answer) -> str:
-    """A table that scrolls sideways in its own box; a strategy's name is a button that shows its curves."""
+    """A table whose rows become cards on a phone; a strategy's name is a button that shows its curves, with a small curve of its p_std."""
     by_label = {name.replace("_", " "): name for name in answer.strategies.table.index}
-    head = "".join(f'<th scope="col"{_class(name)}>{for_html(name)}</th>' for name in table.columns)
+    small = _small_curves(answer, [by_label[label] for label in table.get("Strategy", []) if label in by_label])
+    columns = [str(name) for name in table.columns if name != "Front"]
+    head = "".join(f'<th scope="col"{_class(name)}>{for_html(name)}</th>' for name in columns)
     lines = []
     for row in table.to_dict("records"):
         cells = []
-        for name, cell in row.items():
-            text = for_html(str(cell))
-            if name in ("Strategy", "Dominated by") and cell in by_label:
-                text = f'<button type="button" class="pick" data-strategy="{for_html(by_label[cell])}">{text}</button>'
-            cells.append(f"<td{_class(str(name))}>{text}</td>")
+        for name in columns:
+            text = for_html(str(row[name]))
+            own = by_label.get(str(row[name]))
+            if name in ("Strategy", "Dominated by") and own:
+                text = f'<button type="button" class="pick" data-strategy="{for_html(own)}">{text}</button>'
+                text += '<span class="member" title="on the front">● front</span>' if row.get("Front") else ""
+            elif name == "What it is":
+                text = f"<span>{text}</span>{small.get(by_label.get(str(row['Strategy']), ''), '')}"
+            cells.append(f'<td data-label="{for_html(name)}"{_class(name)}>{text}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
+def _small_curves(answer: Answer, names: list[str]) -> dict[str, str]:
+    """p_std over training as a small drawing, for each strategy whose p_std changes."""
+    drawn = {}
+    for name, own in mean_curves(answer, names).groupby("strategy", sort=False):
+        values = own["p_std"].to_numpy(dtype=float)
+        values = values[np.isfinite(values)]
+        if len(values) < 2 or np.ptp(values) < 0.02:
+            continue
+        places = np.unique(np.linspace(0, len(values) - 1, 40).astype(int))
+        path = " ".join(f"{48 * at / (len(values) - 1) + 1:.1f},{13 - 12 * values[at]:.1f}" for at in places)
+        drawn[str(name)] = (
+            f'<svg class="curve" viewBox="0 0 50 14" width="50" height="14" role="img" aria-label="p_std over training"><title>p_std over '
+            f'training, from 0 (below) to 1</title><polyline points="{path}"/></svg>'
+        )
+    return drawn
+
+
 def _class(column: str) -> str:
-    kinds = {"Trials": "trials", "Verdict": "verdict", "Within the margin": "verdict", "What it is": "words"}
+    kinds = {"Verdict": "verdict", "Within the margin": "verdict", "What it is": "words"}
     kind = "number" if column.startswith(NUMERIC) else kinds.get(column, "")
     return f' class="{kind}"' if kind else ""

@@ -8,11 +8,13 @@ from typing import Annotated
 import tyro
 
 from analysis.answer import Answer, answer
-from analysis.figures import draw_all
+from analysis.figures import all_figures
 from analysis.findings import certainty, findings, headline
+from analysis.layout import default_selection
 from analysis.merge import read_studies
 from analysis.page import write_page
 from analysis.read import Study, read_study
+from analysis.still import save_still
 from analysis.tables import (
     as_latex,
     as_markdown,
@@ -62,7 +64,7 @@ def write_answer(study: Study, folder: Path) -> ReportSummary:
     found = answer(study)
     folder.mkdir(parents=True, exist_ok=True)
     _write_tables(found, folder)
-    draw_all(found, folder / "figures")
+    _write_figures(found, folder / "figures")
     write_page(found, folder / "report.html")
     return ReportSummary(_text(found), found.front, folder / "report.html", found)
 
@@ -91,6 +93,17 @@ def _write_tables(found: Answer, folder: Path) -> None:
                 (folder / "tables" / path).write_text(text, encoding="utf-8")
             else:
                 (folder / "tables" / path).unlink(missing_ok=True)  # of an earlier report
+
+
+def _write_figures(found: Answer, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in all_figures(found, default_selection(found)).items():
+        spec = figure()
+        if spec is None:
+            for suffix in ("png", "pdf"):
+                (folder / f"{name}.{suffix}").unlink(missing_ok=True)  # of an earlier report
+        else:
+            save_still(spec, folder / name)
 
 
 def _text(found: Answer) -> str:

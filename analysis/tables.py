@@ -83,7 +83,6 @@ def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
             **({"Time (s)": seconds(row["train_seconds"])} if answer.load else {}),
             "P(front)": probability(float(answer.probability.get(name, np.nan))),
             "Seeds": str(row["n_seeds"]),
-            "Trials": row["trial_ids"],
         }
         for name, row in table.iterrows()
     ]
@@ -116,7 +115,6 @@ def shown_dominance(answer: Answer) -> pd.DataFrame:
             "Nudged phases saved (%)": percent(row["nudged_phases_saved"], 1),
             "Relaxation steps saved (%)": percent(row["relaxation_steps_saved"], 1),
             "Seeds": f"{row['pairs']} paired" if row["pairs"] else "unpaired",
-            "Trials": row["trial_ids"],
         }
         for row in answer.dominance[answer.dominance["on_front"].astype(bool)].to_dict("records")
     ]
@@ -135,7 +133,6 @@ def shown_matches(answer: Answer, most: int | None = None) -> pd.DataFrame:
             "95 % interval": point_span(row["low"], row["high"]),
             "Within the margin": row["verdict"],
             "Seeds": f"{row['pairs']} paired" if row["pairs"] else "unpaired",
-            "Trials": row["trial_ids"],
         }
         for row in table.head(most or len(table)).to_dict("records")
     ]

@@ -17,11 +17,12 @@ from scipy import stats
 from analysis.answer import answer
 from analysis.describe import describe
 from analysis.dominance import match
-from analysis.figures import front_figure
+from analysis.figures import front_figure, seeds_figure
 from analysis.findings import certainty, findings, headline
 from analysis.front import Reference
-from analysis.layout import accuracy_window, spread_labels
-from analysis.payload import MOST_CURVES, payload
+from analysis.labels import Box, place
+from analysis.layout import MOST_CURVES, accuracy_window
+from analysis.payload import payload
 from analysis.progress import compare_samplers, search_progress
 from analysis.read import read_study
 from analysis.report import Arguments, write_report
@@ -60,7 +61,7 @@ def test_a_report_has_all_its_files(reported):
     study, summary = reported
     for name in ("trials.csv", "curves.csv", "strategies.csv", "front.csv", "dominance.csv", "report.html"):
         assert (study / name).stat().st_size > 0, name
-    for name in ("front", "costs", "curves", "attainment", "causes", "heat_map", "hypervolume"):
+    for name in ("front", "front_relaxation_steps", "seeds", "curves", "p_std", "attainment", "causes", "heat_map", "hypervolume"):
         assert (study / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
         assert (study / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF"), name
     for name in ("front", "dominance"):
@@ -114,17 +115,70 @@ def test_every_number_of_the_front_follows_from_rows_of_trials_csv(reported):
         assert (float(row["test_acc_low"]), float(row["test_acc_high"])) == pytest.approx((interval.low, min(interval.high, 1.0)))
 
 
+def drawn(spec):
+    """The points of a figure by strategy: all that have its name."""
+    points = {}
+    for trace in spec["data"]:
+        for name, x, y in zip(trace.get("customdata", ()), trace["x"], trace["y"], strict=False):
+            points.setdefault(name, []).append((x, y))
+    return points
+
+
 def test_every_point_of_the_page_follows_from_rows_of_trials_csv(reported):
     study, _ = reported
-    shown = page_data(study / "report.html")["strategies"]
     trials = pd.read_csv(study / "trials.csv")
-    assert set(shown["name"]) == set(trials["strategy"])
-    for place, name in enumerate(shown["name"]):
-        own = trials[trials["strategy"] == name]
-        assert shown["trials"][place].split() == own["trial_id"].drop_duplicates().tolist()
-        assert shown["accuracy"][place] == pytest.approx(own["val_acc"].mean(), rel=1e-4)
-        for cost in ("nudged_phases", "relaxation_steps", "train_seconds"):
-            assert shown["cost"][cost][place] == pytest.approx(own[cost].mean(), rel=1e-5)
+    for cost, figures in page_data(study / "report.html")["fronts"].items():
+        points = drawn(figures["whole"])
+        assert set(points) == set(trials["strategy"])
+        for name, places in points.items():
+            own = trials[trials["strategy"] == name]
+            stable = own[own["collapsed"] == 0]
+            # What collapsed on some seed is drawn seed by seed.
+            expected = [(row[cost], 100 * row["val_acc"]) for _, row in stable.iterrows()]
+            if len(stable) == len(own):
+                expected = [(own[cost].mean(), 100 * own["val_acc"].mean())]
+            for pair in expected:
+                assert any(pair == pytest.approx(shown, rel=1e-4) for shown in places)
+
+
+def test_the_line_of_the_front_goes_through_what_is_drawn_and_nothing_lies_above_it(reported):
+    _, summary = reported
+    spec = front_figure(summary.answer)
+    line = next(trace for trace in spec["data"] if trace["name"] == "front")
+    corners = set(zip(line["x"], line["y"], strict=True))
+    points = drawn(spec)
+    unstable = summary.answer.strategies.table["trained"] < summary.answer.strategies.table["n_seeds"]
+    for name in summary.front:
+        assert any(corner == pytest.approx(points[name][0], rel=1e-5) for corner in corners), name
+    for name, places in points.items():
+        for x, y in places if not unstable[name] else ():
+            reached = max((height for cost, height in corners if cost <= x * (1 + 1e-5)), default=0)
+            assert y <= reached * (1 + 1e-5), name
+
+
+def test_what_lies_below_the_window_is_counted(tmp_path):
+    study = write_study(tmp_path, trials=6, epochs=EPOCHS, seeds=SEEDS)
+    for number in range(3):
+        lines = collapse(records(f"c{number}", f"search-100{number}", "search", SEEDS, {"skew": 0.9 - 0.1 * number}, EPOCHS))
+        write_trial(study, lines)
+    spec = front_figure(answer(read_study(study)))
+    counted = [trace for trace in spec["data"] if "or collapsed" in trace["name"]]
+    assert [trace["name"].partition(" ")[0] for trace in counted] == ["3"]
+    assert len(counted[0]["x"]) == 3
+
+
+def test_seeds_that_collapsed_stand_alone_and_have_no_mean(tmp_path):
+    study = write_study(tmp_path, trials=0, epochs=EPOCHS, seeds=SEEDS)
+    lines = records("a1b2c_00004", "stochastic", "thesis", SEEDS, THESIS["stochastic"], EPOCHS)
+    lines[-1] |= {"val_acc_by_seed": [0.9, 0.1, 0.88], "test_acc_by_seed": [0.9, 0.1, 0.88], "collapsed_by_seed": [False, True, False]}
+    write_trial(study, lines)
+    found = answer(read_study(study))
+    points = drawn(front_figure(found))["stochastic"]
+    assert {round(y) for _, y in points} == {90, 88}
+    labels = [note["text"] for note in front_figure(found)["sizes"]["1200"]["annotations"]]
+    assert "stochastic, 2 of 3 seeds trained" in labels
+    rows = [trace for trace in seeds_figure(found)["data"] if trace.get("name") == "stochastic"]
+    assert len(rows[0]["x"]) == 3 and rows[0]["marker"]["symbol"].count("triangle-left") == 1
 
 
 def test_dominating_strategies_are_listed_with_their_paired_difference(reported):
@@ -220,7 +274,6 @@ def test_a_collapsed_strategy_is_on_no_front_however_cheap(tmp_path):
     found = answer(read_study(study))
     assert "standard" not in found.front
     assert "standard" in found.strategies.table.index
-    assert accuracy_window(found).below == ("standard",)
     assert accuracy_window(found).low > 0.5
     assert any("standard (0 of 3 seeds trained)" in sentence for sentence in certainty(found))
 
@@ -287,7 +340,7 @@ def test_a_trial_that_was_stopped_after_collapsing_counts_as_collapsed_not_as_ch
     assert np.isnan(row["nudged_phases"])
     assert "standard" not in found.front
     assert any("1 stopped after collapsing" in note for note in found.notes)
-    front_figure(found).savefig(tmp_path / "front.png")  # a strategy without a cost has no place in it
+    assert "standard" not in drawn(front_figure(found))  # a strategy without a cost has no place in it
 
 
 def test_a_diverged_run_counts_as_guessing(tmp_path):
@@ -404,7 +457,7 @@ def test_large_studies_are_thinned_on_the_page_and_say_so(tmp_path):
     overrides = {f"search-{number:04d}": {"skew": round(number / 400, 4)} for number in range(300)}
     found = answer(read_study(write_study(tmp_path, epochs=2, seeds=(0, 1), overrides=overrides)))
     data = payload(found)
-    assert len(data["strategies"]["name"]) == 305
+    assert len(data["hover"]) == 305
     assert len(data["curves"]) == MOST_CURVES
     assert {*THESIS, *found.front} <= set(data["curves"])
 
@@ -420,12 +473,9 @@ def test_studies_merged_compare_their_searches(tmp_path, capsys):
     assert re.search(r"Median hypervolume after 4 searched strategies", printed)
     assert re.search(r"tpe 0\.\d+ \(2 searches", printed)
     assert re.search(r"ran 0\.\d+ \(1 search", printed)
-    searches = page_data(tmp_path / "merged" / "report.html")["progress"]
-    assert [(search["sampler"], search["search"], search["trials"][-1]) for search in searches] == [
-        ("ran", "ran (ran-1)", 4),
-        ("tpe", "tpe (tpe-1)", 5),
-        ("tpe", "tpe (tpe-2)", 6),
-    ]
+    searches = page_data(tmp_path / "merged" / "report.html")["figures"]["progress"]["data"]
+    assert [(search["name"], search["x"][-1]) for search in searches][:3] == [("ran (ran-1)", 4), ("tpe (tpe-1)", 5), ("tpe (tpe-2)", 6)]
+    assert {search["name"] for search in searches[3:]} == {"ran, median", "tpe, median"}
     trials = read(tmp_path / "merged" / "trials.csv")
     assert {row["study"] for row in trials} == {"ran-1", "tpe-1", "tpe-2"}
     assert all(row["trial_id"].startswith(f"{row['study']}/") for row in trials)
@@ -512,9 +562,14 @@ def test_strategies_are_described_by_what_sets_them_apart(config, words):
     assert describe(config, PROTOCOL) == words
 
 
-def test_labels_are_moved_apart_but_not_about():
-    assert spread_labels([0.0, 10.0], 1.0).tolist() == [0.0, 10.0]
-    assert spread_labels([5.0, 5.0], 2.0).tolist() == [4.0, 6.0]
-    placed = spread_labels([3.0, 1.0, 1.1, 1.2], 1.0)
-    assert np.diff(np.sort(placed)) == pytest.approx([1.0, 1.0, 1.0]) or (np.diff(np.sort(placed)) >= 1.0 - 1e-9).all()
-    assert np.argsort(placed).tolist() == [1, 2, 3, 0]
+def test_names_stand_beside_their_points_and_on_nothing():
+    area = Box(0, 0, 400, 300)
+    points = [(100.0 + 3 * number, 100.0 + 2 * number) for number in range(8)]
+    dots = [Box.around(x, y, 10, 10) for x, y in points]
+    spots = place(points, [f"strategy {number}" for number in range(8)], [np.inf] * 8, dots, area)
+    assert None not in spots
+    taken = np.array([dot.edges for dot in dots])
+    for spot in spots:
+        assert spot.box.within(area) and not spot.box.overlaps(taken)
+        taken = np.vstack([taken, spot.box.edges])
+    assert place(points[:1], ["strategy 0"], [5.0], dots, area) == [None]  # nothing so near is free

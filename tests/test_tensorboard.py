@@ -74,7 +74,7 @@ def test_the_front_is_an_image_with_a_step_for_each_renewal(study: Path) -> None
     images = events(study / "front").Images("front")
     assert [image.step for image in images] == [3]
     assert images[0].encoded_image_string.startswith(b"\x89PNG")
-    assert (images[0].width, images[0].height) == (700, 450)
+    assert (images[0].width, images[0].height) == (1280, 840)
 
 
 def hparams(run: Path) -> dict[str, Any]:

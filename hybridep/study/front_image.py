@@ -1,6 +1,5 @@
 """`FrontImage`: the front of a running study as an image in TensorBoard, renewed now and then."""
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,13 +11,15 @@ from hybridep.study.front import Point, front
 from hybridep.study.progress import Progress
 
 if TYPE_CHECKING:
-    from analysis.canvas import Figure
+    pass
 
 PERIOD_SECONDS: Final = 20.0
 # Drawing may take no more than this share of the driver's time, however many trials there are.
 LARGEST_SHARE: Final = 0.02
 # A collapsed strategy must not flatten the rest: what is further below the best stands at the lower edge.
 SHOWN_BELOW_BEST: Final = 0.15
+MOST_NAMED: Final = 6
+DPI: Final = 200
 
 
 class FrontImage:
@@ -65,47 +66,34 @@ class FrontImage:
 
 
 def draw(points: Sequence[Point], accuracy: str) -> bytes:
-    """The front as a PNG: the thesis's strategies by their own markers, the others grey. `accuracy` says whose accuracy it is."""
+    """The front of what has ended as a PNG, as the report draws it. `accuracy` says whose accuracy it is."""
     # Only now: a study starts without what its report needs.
     from analysis.canvas import as_png, style
+    from analysis.figures import Mark, draw_front
+    from analysis.layout import Window
+    from analysis.still import still
+    from analysis.vocabulary import COSTS, THESIS, strategy_label
 
-    with style():
-        return as_png(_front_figure(points, accuracy), dpi=100)
-
-
-def _front_figure(points: Sequence[Point], accuracy: str) -> "Figure":
-    from analysis.canvas import FAINT, INK, new_figure
-    from analysis.figures import MARKERS
-    from analysis.layout import THESIS_COLOURS
-
-    figure = new_figure(7, 4.5)
-    axes = figure.subplots()
-    lowest = max(0.0, max(point.accuracy for point in points) - SHOWN_BELOW_BEST)
-    found = [point for point in points if point.strategy not in MARKERS]
-    for marker, own in (("o", [p for p in found if p.accuracy >= lowest]), ("v", [p for p in found if p.accuracy < lowest])):
-        axes.plot([p.nudged_phases for p in own], [100 * max(p.accuracy, lowest) for p in own], marker, color=FAINT, ms=4)
     best = front(points)
-    end = max(point.nudged_phases for point in points)
-    axes.step(
-        [*(point.nudged_phases for point in best), end],
-        [100 * max(value, lowest) for value in [*(point.accuracy for point in best), *(point.accuracy for point in best[-1:])]]
-        or [math.nan],
-        where="post",
-        color=INK,
-        lw=1,
-    )
-    for name, marker in MARKERS.items():
-        own = [point for point in points if point.strategy == name]
-        if own:
-            heights = [100 * max(p.accuracy, lowest) for p in own]
-            axes.scatter(
-                [p.nudged_phases for p in own], heights, 64, facecolors="none", edgecolors=THESIS_COLOURS[name],
-                marker=marker, linewidths=1.6, zorder=3, label=name.replace("_", " "),
-            )  # fmt: skip
-    below = " (lower edge: that or less)" if any(point.accuracy < lowest for point in points) else ""
-    axes.set(xlabel="Nudged phases", ylabel=f"{accuracy} accuracy (%){below}", title=f"{len(points)} trials have ended", ymargin=0.06)
-    axes.grid(color="#e6e9ec")
-    axes.set_axisbelow(True)
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=5, frameon=False)
-    return figure
+    members = {point.strategy for point in best}
+    marks = [
+        Mark(
+            name=point.strategy,
+            label=strategy_label(point.strategy),
+            kind="thesis" if point.strategy in THESIS else "found",
+            cost=point.nudged_phases,
+            accuracy=point.accuracy,
+            trained=() if point.collapsed else None,
+            on_front=point.strategy in members,
+            named=point.strategy in THESIS or point in best[-MOST_NAMED:],
+        )
+        for point in points
+    ]
+    highest = max(point.accuracy for point in best or points)
+    lowest = max(min(point.accuracy for point in points), highest - SHOWN_BELOW_BEST)
+    margin = max(0.06 * (highest - lowest), 0.002)
+    limit = max(point.nudged_phases for point in points)
+    window = Window(lowest - margin, min(highest + margin, 1.005))
+    figure = draw_front(marks, limit, window, COSTS["nudged_phases"], f"{accuracy} accuracy (%), {len(points)} trials ended")
+    with style():
+        return as_png(still(figure), dpi=DPI)
