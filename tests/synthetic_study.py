@@ -18,7 +18,7 @@ PROTOCOL: dict[str, Any] = {
     "network": "mlp", "sizes": [64, 128, 10], "channels": [], "kernel": 3, "stride": 1, "padding": 1, "pooling": "max",
     "activation": "tanh", "init_gain": 0.5, "cost": "mse",
     "family": "constant", "skew": 0.5, "rising": None, "cycles": None, "knots": None, "per": "epoch",
-    "cheap": "standard", "accurate": "centered", "draw": "bernoulli",
+    "cheap": "standard", "accurate": "centered", "draw": "bernoulli", "grain": "minibatch",
     "beta": 1.0, "relaxation": "fixed", "T1": T1, "T2": T2, "tolerance": None,
     "epochs": 15, "batch_size": 32, "learning_rates": [0.05], "momentum": 0.9, "weight_decay": 1e-4, "eta_min": 1e-5, "warmup_epochs": 0,
     "seed": 0, "dtype": "float32",

@@ -4,14 +4,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hybridep.study.events import write_image
 from hybridep.study.front import Point, front
 from hybridep.study.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 PERIOD_SECONDS: Final = 20.0
 # Drawing may take no more than this share of the driver's time, however many trials there are.
