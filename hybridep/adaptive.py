@@ -46,7 +46,7 @@ class ResidualPolicy(AdaptivePolicy, name="residual"):
     p_std is `highest` while the averaged residual is at most `limit`, and falls to `lowest` over the next factor of ten.
     """
 
-    limit: float = Field(1e-3, gt=0, description="residual of the free phase up to which p_std is the highest")
+    limit: float = Field(1e-3, ge=1e-15, le=1e6, description="residual of the free phase up to which p_std is the highest")
 
     measure: ClassVar[str] = "residual"
     listens_to: ClassVar[frozenset[str]] = frozenset({"residual"})

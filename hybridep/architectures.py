@@ -1,8 +1,9 @@
 """`Architecture`: a network as configuration, its fields validated against a dataset's shape before PyTorch is imported."""
 
 from abc import abstractmethod
+from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +21,11 @@ ARCHITECTURES: "Registry[Architecture]" = Registry("network")
 Activation = Literal["tanh", "sigmoid", "hard_sigmoid", "unit_hard_sigmoid", "centered_hard_sigmoid"]
 Shape = tuple[int, ...]
 
+# What a machine can be expected to hold: pixels along a kernel, units of a layer for one sample, weights of the network.
+MOST_SIDE: Final = 1_000
+MOST_UNITS: Final = 10**7
+MOST_WEIGHTS: Final = 10**9
+
 
 class Architecture(Entry):
     """What a network is made of. ValueError from `layer_shapes` names a layer that does not fit."""
@@ -30,7 +36,7 @@ class Architecture(Entry):
         (64, 128, 10), description="mlp: input, hidden and output units; conv: the fully connected layers on top, output last"
     )
     activation: Activation = Field("tanh", description="of every layer of the dynamics")
-    init_gain: float = Field(0.5, gt=0, description="factor on PyTorch's default initial weights and biases")
+    init_gain: float = Field(0.5, ge=1e-12, le=1e6, description="factor on PyTorch's default initial weights and biases")
     cost: Literal["mse", "cross_entropy"] = Field(
         "mse", description="mse of output units, or cross_entropy of a readout beside the dynamics"
     )
@@ -56,6 +62,15 @@ class Architecture(Entry):
         if self.sizes[-1] != info.classes:
             raise ValueError(f"sizes {worded(self.sizes)} ends in {self.sizes[-1]}, but {info.name} has {info.classes} classes")
 
+    def _check_extent(self, shapes: list[Shape], weights: int) -> list[Shape]:
+        """The shapes; ValueError where a layer or all weights are more than a machine can be expected to hold."""
+        largest = max(shapes, key=prod)
+        if prod(largest) > MOST_UNITS:
+            raise ValueError(f"{self.name} {self.layout}: a layer has {prod(largest):,} units, must have at most {MOST_UNITS:,}")
+        if weights > MOST_WEIGHTS:
+            raise ValueError(f"{self.name} {self.layout}: has {weights:,} weights, must have at most {MOST_WEIGHTS:,}")
+        return shapes
+
 
 class FullyConnected(Architecture, name="mlp"):
     """Fully connected layers, input first."""
@@ -67,7 +82,7 @@ class FullyConnected(Architecture, name="mlp"):
             raise ValueError(f"sizes {worded(self.sizes)} must name the input, at least one hidden layer and the output")
         if self.sizes[0] != pixels:
             raise ValueError(f"sizes {worded(self.sizes)} starts with {self.sizes[0]}, but {info.name} has {pixels} pixels")
-        return [(size,) for size in self.sizes]
+        return self._check_extent([(size,) for size in self.sizes], _dense(self.sizes))
 
     def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
         from hybridep.networks.mlp import MLP
@@ -79,9 +94,9 @@ class Convolutional(Architecture, name="conv"):
     """Convolutions with pooling, and fully connected layers on top."""
 
     channels: tuple[int, ...] = Field((), description="feature maps of each convolution")
-    kernel: int = Field(3, ge=1)
-    stride: int = Field(1, ge=1)
-    padding: int = Field(1, ge=0)
+    kernel: int = Field(3, ge=1, le=MOST_SIDE)
+    stride: int = Field(1, ge=1, le=MOST_SIDE)
+    padding: int = Field(1, ge=0, le=MOST_SIDE)
     pooling: Literal["max", "average", "none"] = Field("max", description="over 2×2 windows, after each convolution")
 
     @property
@@ -105,7 +120,8 @@ class Convolutional(Architecture, name="conv"):
             if any(side < 1 for side in pooled):
                 raise ValueError(f"{layer}: its {_by(convolved)} feature map pools to nothing")
             shapes.append((maps, *pooled))
-        return shapes + [(size,) for size in self.sizes]
+        kernels = sum(before * maps for before, maps in pairwise((info.shape[0], *self.channels))) * self.kernel**2
+        return self._check_extent(shapes + [(size,) for size in self.sizes], kernels + _dense((prod(shapes[-1]), *self.sizes)))
 
     def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
         from hybridep.networks.conv import ConvNet
@@ -122,6 +138,10 @@ class Convolutional(Architecture, name="conv"):
             generator=generator,
             like=like,
         )
+
+
+def _dense(sizes: tuple[int, ...]) -> int:
+    return sum(before * after for before, after in pairwise(sizes))
 
 
 def _by(sides: list[int]) -> str:

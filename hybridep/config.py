@@ -19,6 +19,18 @@ from hybridep.registry import Entry, Registry, worded
 # converge to the last bits.
 DEFAULT_TOLERANCE: Final = 1e-4
 
+# Beyond these, something that a number is used for later could not hold it. A float, of which TensorBoard and the report's page make use,
+# tells all seeds up to this one apart; updates and steps of the longest training are counted without loss, and memory holds its p_std.
+MOST_SEED: Final = 2**53 - 1
+MOST_EPOCHS: Final = 10_000
+MOST_STEPS: Final = 10_000
+MOST_IMAGES: Final = 10**9
+BETA_RANGE: Final = (1e-12, 1e6)
+TOLERANCE_RANGE: Final = (1e-15, 1e3)
+LEAST: Final = 1e-12
+LARGEST: Final = 1e6
+MOST_RATE: Final = 1e38  # of float32
+
 
 class InvalidInput(ValueError):
     """A user's mistake, told in one line that names the argument, the value and what is allowed."""
@@ -78,11 +90,11 @@ class TrialConfig(BaseModel):
     # Data
     dataset: str = "digits"
     train_samples: int | None = Field(
-        None, ge=1, description="training images to keep (of data of your own: of every class); all where not given"
+        None, ge=1, le=MOST_IMAGES, description="training images to keep (of data of your own: of every class); all where not given"
     )
-    test_samples: int | None = Field(None, ge=1, description="test images to keep, likewise; all where not given")
-    validation: int = Field(0, ge=0, description="training images held out for validation, drawn once for all seeds")
-    std_factor: float = Field(1.0, gt=0, description="inputs are divided by this many standard deviations")
+    test_samples: int | None = Field(None, ge=1, le=MOST_IMAGES, description="test images to keep, likewise; all where not given")
+    validation: int = Field(0, ge=0, le=MOST_IMAGES, description="training images held out for validation, drawn once for all seeds")
+    std_factor: float = Field(1.0, ge=LEAST, le=LARGEST, description="inputs are divided by this many standard deviations")
     augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip (thesis section 3.4)")
 
     network: SerializeAsAny[Architecture]
@@ -96,22 +108,27 @@ class TrialConfig(BaseModel):
     grain: Literal["minibatch", "sample"] = Field("minibatch", description="what is drawn: whole minibatches (thesis) or single samples")
 
     # Nudge and relaxation
-    beta: float = Field(1.0, gt=0, description="nudge strength β")
+    beta: float = Field(1.0, ge=BETA_RANGE[0], le=BETA_RANGE[1], description="nudge strength β")
     relaxation: Literal["fixed", "adaptive"] = Field("fixed", description="T1 and T2 steps (thesis), or until each sample is at rest")
-    T1: int = Field(30, ge=1, description="free-phase steps; the most allowed where relaxation is adaptive")
-    T2: int = Field(10, ge=1, description="nudged-phase steps; the most allowed where relaxation is adaptive")
-    tolerance: float | None = Field(None, gt=0, description="adaptive: a sample has converged when no unit moves by more in a step")
+    T1: int = Field(30, ge=1, le=MOST_STEPS, description="free-phase steps; the most allowed where relaxation is adaptive")
+    T2: int = Field(10, ge=1, le=MOST_STEPS, description="nudged-phase steps; the most allowed where relaxation is adaptive")
+    tolerance: float | None = Field(
+        None,
+        ge=TOLERANCE_RANGE[0],
+        le=TOLERANCE_RANGE[1],
+        description="adaptive: a sample has converged when no unit moves by more in a step",
+    )
 
     # Optimizer
-    epochs: int = Field(15, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="training images of an update")
+    epochs: int = Field(15, ge=1, le=MOST_EPOCHS, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, le=MOST_IMAGES, description="training images of an update")
     learning_rates: tuple[float, ...] = Field((0.05,), description="one for all layers, or one per layer, input side first")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
-    eta_min: float = Field(1e-5, ge=0, description="learning rate that the cosine decay ends on")
+    weight_decay: float = Field(1e-4, ge=0, le=LARGEST, description="of SGD")
+    eta_min: float = Field(1e-5, ge=0, le=MOST_RATE, description="learning rate that the cosine decay ends on")
     warmup_epochs: int = Field(0, ge=0, description="epochs over which learning rates rise to their full values")
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of training")
 
     @model_validator(mode="before")
@@ -148,8 +165,8 @@ class TrialConfig(BaseModel):
     @field_validator("learning_rates")
     @classmethod
     def _no_negative_rate(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or any(rate < 0 for rate in value):
-            raise ValueError("learning rates must be 0 or more, one for all layers or one per layer")
+        if not value or not all(0 <= rate <= MOST_RATE for rate in value):
+            raise ValueError(f"learning rates must be 0 to {MOST_RATE:g}, one for all layers or one per layer")
         return value
 
     @model_validator(mode="after")

@@ -73,7 +73,7 @@ class AdaptivePolicy(Policy):
 
     lowest: float = Field(0.0, ge=0, le=1, description="p_std where the measure speaks against cheap updates, and before there is one")
     highest: float = Field(0.9, ge=0, le=1, description="p_std where the measure speaks for them")
-    memory: float = Field(20.0, ge=1, description="updates over which the measure is averaged")
+    memory: float = Field(20.0, ge=1, le=1e6, description="updates over which the measure is averaged")
 
     measure: ClassVar[str]
     _mean: float = PrivateAttr(default=math.nan)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import BETA_RANGE, MOST_STEPS, InvalidInput, TrialConfig
 from hybridep.draws import DRAWS, GRAINS
 from hybridep.estimators import ESTIMATORS
 from hybridep.policies import FAMILIES
@@ -48,14 +48,15 @@ class Limits:
             raise InvalidInput(f"families {' '.join(families)}: must differ from each other")
         if skew is not None and not 0 <= skew[0] <= skew[1] <= 1:
             raise InvalidInput(f"skew_range {skew[0]} {skew[1]}: must be two numbers in [0, 1], the lower first")
-        if beta is not None and not 0 < beta[0] <= beta[1] < float("inf"):
-            raise InvalidInput(f"beta_range {beta[0]} {beta[1]}: must be two positive numbers, the lower first")
+        least, most = BETA_RANGE
+        if beta is not None and not least <= beta[0] <= beta[1] <= most:
+            raise InvalidInput(f"beta_range {beta[0]} {beta[1]}: must be two numbers from {least:g} to {most:g}, the lower first")
         return cls(
             families=families or tuple(FAMILIES),
             skew=skew or (0.0, 1.0),
-            beta=beta or (protocol.beta / 4, protocol.beta * 4),
-            T1=(max(1, protocol.T1 // 4), protocol.T1 * 2),
-            T2=(max(1, protocol.T2 // 4), protocol.T2 * 2),
+            beta=beta or (max(least, protocol.beta / 4), min(most, protocol.beta * 4)),
+            T1=(max(1, protocol.T1 // 4), min(MOST_STEPS, protocol.T1 * 2)),
+            T2=(max(1, protocol.T2 // 4), min(MOST_STEPS, protocol.T2 * 2)),
         )
 
 

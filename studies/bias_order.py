@@ -12,12 +12,13 @@ import torch
 from tyro.conf import arg
 
 from analysis.bias import draw, report
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import BETA_RANGE, MOST_SEED, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, fit_order, in_double, mixture
 from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.study.arguments import ProtocolOptions
 from hybridep.study.direct import DirectPlan, check_estimators, chosen_protocol, diagnostic_batch, run_directly
+from hybridep.study.ranges import require
 from hybridep.trainer import Trainer
 
 SMOOTH = ("tanh", "sigmoid")
@@ -56,15 +57,15 @@ def plan(args: Args) -> DirectPlan:
     """What the arguments ask for; InvalidInput in one line where they make no sense."""
     check_estimators(args.estimators)
     low, high = args.beta_range
-    if not 0 < low < high < float("inf"):
-        raise InvalidInput(f"--beta-range {low:g} {high:g}: must be two values above 0, the lower first")
+    if not BETA_RANGE[0] <= low < high <= BETA_RANGE[1]:
+        raise InvalidInput(
+            f"--beta-range {low:g} {high:g}: must be two values from {BETA_RANGE[0]:g} to {BETA_RANGE[1]:g}, the lower first"
+        )
     for beta in args.hybrid_betas:
-        if not 0 < beta < float("inf"):
-            raise InvalidInput(f"--hybrid-betas {beta:g}: must be more than 0")
+        require("hybrid-betas", beta, *BETA_RANGE)
     if not args.hybrid_betas:
         raise InvalidInput("--hybrid-betas (): must be at least one β")
-    if args.seed < 0:
-        raise InvalidInput(f"--seed {args.seed}: must be 0 or more")
+    require("seed", args.seed, 0, MOST_SEED)
     protocol = chosen_protocol(args, family="constant", skew=0.0, seed=args.seed)
     if not 0 <= args.trained <= protocol.epochs:
         raise InvalidInput(f"--trained {args.trained}: must be 0 to {protocol.epochs}, the epochs of the protocol")

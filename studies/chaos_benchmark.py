@@ -20,12 +20,13 @@ from hybridep.cluster import node
 from hybridep.cluster.access import LOOPBACK, Address
 from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
 from hybridep.cluster.processes import Process
-from hybridep.config import InvalidInput
+from hybridep.config import MOST_SEED, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, parse, refuse
 from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from hybridep.study.plan import Plan, PlannedTrial
+from hybridep.study.ranges import MOST_REPETITIONS, require
 from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
 
 KIND: Final = "chaos_benchmark"
@@ -184,8 +185,8 @@ def compared(calm: Path, disturbed: Path, kills: Counter[str]) -> dict[str, Any]
 def benchmark(args: Args) -> int:
     """Both runs and their comparison; the exit code."""
     try:
-        if args.kills < 4:
-            raise InvalidInput(f"--kills {args.kills}: must be at least 4, to have every kind among them")
+        require("kills", args.kills, 4, MOST_REPETITIONS, "to have every kind among them")
+        require("moments", args.moments, 0, MOST_SEED)
         refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))
         if args.out and is_url(args.out):
             raise InvalidInput(f"--out {args.out}: must be a folder, for two studies and their comparison")

@@ -11,7 +11,7 @@ import torch
 from tyro.conf import arg
 
 from analysis.alignment import draw, report, summarise
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import MOST_EPOCHS, MOST_STEPS, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import TO_REST, alignment, free_phase, in_double, settled_bptt
 from hybridep.estimators import ESTIMATORS
@@ -28,6 +28,7 @@ from hybridep.study.direct import (
     run_directly,
     shortened,
 )
+from hybridep.study.ranges import require
 from hybridep.trainer import Trainer, make_relaxation
 
 EPOCHS = 50
@@ -70,10 +71,12 @@ def plan(args: Args) -> DirectPlan:
     check_estimators(args.estimators)
     if args.strategy not in TRAINED_WITH:
         raise InvalidInput(f"--strategy {args.strategy!r}: must be one of {', '.join(TRAINED_WITH)}")
-    if not args.checkpoints or min(args.checkpoints) < 0:
-        raise InvalidInput(f"--checkpoints {' '.join(map(str, args.checkpoints)) or '()'}: must be epochs from 0")
-    if args.bptt_steps is not None and args.bptt_steps < 1:
-        raise InvalidInput(f"--bptt-steps {args.bptt_steps}: must be at least 1")
+    if not args.checkpoints:
+        raise InvalidInput("--checkpoints: must name at least one epoch")
+    for checkpoint in args.checkpoints:
+        require("checkpoints", checkpoint, 0, MOST_EPOCHS)
+    if args.bptt_steps is not None:
+        require("bptt-steps", args.bptt_steps, 1, MOST_STEPS)
     protocol = chosen_protocol(args, epochs=EPOCHS, **TRAINED_WITH[args.strategy])
     seeds = chosen_seeds(args, args.seeds)
     samples = protocol.batch_size if args.samples is None else args.samples

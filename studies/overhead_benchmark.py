@@ -28,6 +28,7 @@ from hybridep.study.arguments import StudyArgs, given, parse, refuse
 from hybridep.study.folder import StudyFolder, write_json
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
+from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import INVALID, STOPPED, prepare
 from search_spaces import Limits, Space
 
@@ -94,10 +95,8 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}")
     if args.search not in searches:
         raise InvalidInput(f"--search {args.search!r}: must be one of {', '.join(searches)}")
-    if args.trials < 1:
-        raise InvalidInput(f"--trials {args.trials}: must be at least 1")
-    if not args.seeds or min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
-        raise InvalidInput(f"--seeds {' '.join(map(str, args.seeds))}: must be different numbers from 0")
+    require("trials", args.trials, 1, MOST_TRIALS)
+    require_seeds("seeds", args.seeds)
     overrides = {"dataset": args.dataset, "epochs": 1, "validation": 100, **given(args.options)}
     protocol = PROTOCOLS[args.dataset].replace(**overrides)
     if args.search == "fixed":

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import TOLERANCE_RANGE, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
 from hybridep.estimators import stencil
 from hybridep.images import Images
@@ -31,6 +31,7 @@ from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.streams import stream
 from hybridep.study.arguments import as_json, parse
 from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.ranges import MOST_REPETITIONS, require
 from hybridep.trainer import learning_rate
 from studies.benchmarking.autograd_ep import AutogradEP
 from studies.benchmarking.implementation import ClosedForm, Implementation, Outcome
@@ -73,13 +74,11 @@ def check(args: Args) -> None:
     for option in ("protocol", "updates", "threads"):
         if not getattr(args, option):
             raise InvalidInput(f"--{option}: must name at least one")
-    if min(args.updates) < 0:
-        raise InvalidInput(f"--updates {min(args.updates)}: must be 0 or more")
+    for updates in args.updates:
+        require("updates", updates, 0, MOST_REPETITIONS)
     for tolerance in args.tolerances:
-        if not 0 < tolerance < float("inf"):
-            raise InvalidInput(f"--tolerances {tolerance:g}: must be more than 0")
-    if args.repetitions < 1:
-        raise InvalidInput(f"--repetitions {args.repetitions}: must be at least 1")
+        require("tolerances", tolerance, *TOLERANCE_RANGE)
+    require("repetitions", args.repetitions, 1, MOST_REPETITIONS)
     available = len(os.sched_getaffinity(0))
     for threads in args.threads:
         if not 1 <= threads <= available:

@@ -3,11 +3,12 @@
 import sys
 from dataclasses import dataclass
 
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
 from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, adapted
 from hybridep.study.arguments import StudyArgs, given
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
+from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
 from search_spaces import Limits, Space
 
@@ -60,22 +61,20 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(f"--protocol {args.protocol!r}: must be one of {', '.join(PROTOCOLS)}")
     if args.protocol is None and args.dataset not in PROTOCOLS:
         raise InvalidInput(f"--protocol: must be given for a dataset of your own, one of {', '.join(PROTOCOLS)}")
-    if args.trials < 1:
-        raise InvalidInput(f"--trials {args.trials}: must be at least 1; --search thesis runs the thesis's five alone")
-    if args.patience < 0:
-        raise InvalidInput(f"--patience {args.patience}: must be 0 or more")
+    require("trials", args.trials, 1, MOST_TRIALS, "--search thesis runs the thesis's five alone")
+    require("patience", args.patience, 0, MOST_EPOCHS)
     if args.search == "thesis":
         _refuse(args, "thesis", "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
     _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
     if args.search == "grid" and args.space not in GRID_SPACES:
         raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
-    if args.confirm < 0:
-        raise InvalidInput(f"--confirm {args.confirm}: must be 0 or more")
-    if min(args.grid) < 1:
-        raise InvalidInput(f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each")
+    require("confirm", args.confirm, 0, MOST_SEEDS)
+    if min(args.grid) < 1 or args.grid[0] * args.grid[1] > MOST_TRIALS:
+        raise InvalidInput(
+            f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each and {MOST_TRIALS:,} in all"
+        )
     seeds = args.seeds or SEEDS[args.protocol or args.dataset]
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise InvalidInput(f"--seeds {' '.join(map(str, seeds))}: must be different numbers from 0")
+    require_seeds("seeds", seeds, args.confirm)
     protocol = chosen_protocol(args)
     _refuse_overruled(args)
     limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)

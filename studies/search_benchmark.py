@@ -18,6 +18,7 @@ from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
 from hybridep.study.arguments import StudyArgs, given
 from hybridep.study.folder import StudyFolder, now
+from hybridep.study.ranges import MOST_SEEDS, require
 from hybridep.study.resources import Resources
 from hybridep.study.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
 from studies import schedule_sweep
@@ -49,9 +50,8 @@ def searches(args: Args) -> dict[str, schedule_sweep.Args]:
     """The sweeps to run by the names of their folders, a repetition at a time; InvalidInput in one line where arguments make no sense."""
     if len(args.samplers) < 2 or len(set(args.samplers)) < len(args.samplers) or not set(args.samplers) <= set(SAMPLERS):
         raise InvalidInput(f"--samplers {' '.join(args.samplers)}: must be two or more different ones of {', '.join(SAMPLERS)}")
-    for option in ("repetitions", "seeds_each"):
-        if getattr(args, option) < 1:
-            raise InvalidInput(f"--{option.replace('_', '-')} {getattr(args, option)}: must be at least 1")
+    require("repetitions", args.repetitions, 1, MOST_SEEDS)
+    require("seeds-each", args.seeds_each, 1, MOST_SEEDS)
     options = args.options if "epochs" in given(args.options) else replace(cast(Any, args.options), epochs=EPOCHS)
     shared = {name: getattr(args, name) for name in ("data_dir", "resources", "dataset", "protocol", "trials", "space")}
     return {

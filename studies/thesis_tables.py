@@ -10,6 +10,7 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES, TOLERANCES
 from hybridep.study.arguments import FolderArgs
 from hybridep.study.plan import Plan, PlannedTrial
+from hybridep.study.ranges import require_seeds
 from hybridep.study.study import main
 
 TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv")
@@ -48,8 +49,7 @@ def plan(args: Args) -> Plan:
     known = STRATEGIES | ONE_SIDED
     strategies = _chosen("strategies", args.strategies, tuple(known)) or tuple(PUBLISHED.get(args.table, known))
     seeds = args.seeds or SEEDS[args.table]
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise InvalidInput(f"--seeds {' '.join(map(str, seeds))}: must be different numbers from 0")
+    require_seeds("seeds", seeds)
     protocol = chosen_protocol(args)
     policies = chosen_policies(args, protocol)
     first = next(iter(policies))

@@ -18,6 +18,7 @@ from hybridep.datasets import DATASETS, DatasetError, load
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.study.arguments import as_json, parse
 from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.ranges import MOST_REPETITIONS, require
 
 KIND: Final = "thread_benchmark"
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
@@ -48,8 +49,7 @@ def configurations(args: Args) -> dict[str, TrialConfig]:
             raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
     if not args.protocol:
         raise InvalidInput("--protocol: must name at least one")
-    if args.rounds < 1:
-        raise InvalidInput(f"--rounds {args.rounds}: must be at least 1")
+    require("rounds", args.rounds, 1, MOST_REPETITIONS)
     available = len(os.sched_getaffinity(0))
     if args.cpus is not None and not 2 <= args.cpus <= available:
         raise InvalidInput(f"--cpus {args.cpus}: must be 2 to {available}, the CPUs that this process may use")

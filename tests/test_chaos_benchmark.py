@@ -53,7 +53,7 @@ def test_every_strategy_of_the_thesis_has_a_trial_on_each_seed() -> None:
 def test_bad_arguments_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "study.json").write_text("{}")
     for args, complaint in (
-        (Args(kills=3), "--kills 3: must be at least 4"),
+        (Args(kills=3), "--kills 3: must be 4 to 100,000"),
         (Args(epochs=0), "epochs 0:"),
         (Args(out=str(tmp_path)), "--out"),
         (Args(out="s3://bucket/chaos"), "--out s3://bucket/chaos: must be a folder"),

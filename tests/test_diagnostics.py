@@ -256,7 +256,7 @@ def test_an_estimator_whose_choices_average_out_in_the_limit_alone_has_no_alignm
     network, x, target, _ = at_rest("mlp")
     _, free = free_phase(network, TO_REST, x)
     reference = bptt_gradient(network, x, target, free.state, 8)
-    with pytest.raises(ValueError, match="^estimator part: its choices average out over many minibatches only$"):
+    with pytest.raises(ValueError, match=r"^estimator part: its choices average out over many minibatches only$"):
         alignment(network, TO_REST, ESTIMATORS.make("part"), 0.2, x, target, free, reference)
 
 

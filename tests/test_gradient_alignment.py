@@ -69,7 +69,7 @@ def test_a_shortened_run_says_so_everywhere(small: Path, capsys: pytest.CaptureF
     assert main([*SMALL, "--seeds", "3", "5", "--checkpoints", "3", "--out", str(tmp_path / "s")]) == 0
     assert f"Shortened run: {words}." in capsys.readouterr().out
     # The text of a PDF is compressed; that the figure is given the words is told by what draws it.
-    from gradient_alignment import Args, caption, plan
+    from studies.gradient_alignment import Args, caption, plan
 
     args = Args(seeds=(3, 5))
     assert "Shortened run: 2 of 3 seeds" in caption(args, plan(args))
@@ -77,7 +77,7 @@ def test_a_shortened_run_says_so_everywhere(small: Path, capsys: pytest.CaptureF
 
 
 def test_a_full_run_has_the_twelve_checkpoints_of_the_thesis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import gradient_alignment
+    from studies import gradient_alignment
 
     compared: list[Any] = []
     compare = gradient_alignment.compare
@@ -171,13 +171,13 @@ def test_a_study_leaves_its_figure_as_png_and_pdf(small: Path) -> None:
         (["--estimators", "fifth_order"], "--estimators 'fifth_order': must be one of standard, negative, "),
         (["--estimators", "standard", "standard"], "--estimators standard standard: must be different ones of "),
         (["--strategy", "annealed"], "--strategy 'annealed': must be one of standard, centered, cosine, "),
-        (["--checkpoints", "0", "-1"], "--checkpoints 0 -1: must be epochs from 0"),
-        (["--bptt-steps", "0"], "--bptt-steps 0: must be at least 1"),
+        (["--checkpoints", "0", "-1"], "--checkpoints -1: must be 0 to 10,000"),
+        (["--bptt-steps", "0"], "--bptt-steps 0: must be 1 to 10,000"),
         (["--samples", "0"], "--samples 0: must be 1 to 1437, the images to train on"),
         (["--samples", "60", "--train-samples", "50"], "--samples 60: must be 1 to 50, the images to train on"),
         (["--seeds", "1", "1"], "--seeds 1 1: must be different numbers from 0"),
         (["--seeds", "-1"], "--seeds -1: must be different numbers from 0"),
-        (["--threads", "0"], "--threads 0: must be at least 1"),
+        (["--threads", "0"], "--threads 0: must be 1 to 1,024"),
         (["--beta", "0"], "beta 0.0: "),
         (["--epochs", "0"], "epochs 0: "),
         (["--protocol", "fashion-conv", "--channels", "4", "4", "4", "4"], "convolution 4"),

@@ -31,7 +31,7 @@ class Address:
     def parse(cls, text: str, option: str) -> "Address":
         """host:port; InvalidInput that names `option` where it is something else."""
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
             raise InvalidInput(f"{option} {text!r}: must be host:port")
         return cls(host, int(port))
 

@@ -21,7 +21,7 @@ class Corrected(ChangingSign, name="corrected"):
     running mean over about `memory` updates, and s·B is subtracted.
     """
 
-    memory: float = Field(50.0, ge=1, allow_inf_nan=False, description="updates over which the bias is averaged")
+    memory: float = Field(50.0, ge=1, le=1e6, description="updates over which the bias is averaged")
 
     refines = True
     listens = True

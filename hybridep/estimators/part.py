@@ -20,10 +20,10 @@ class Part(Estimator, name="part"):
     exceeds 1 / (even · part) of the usual one.
     """
 
-    part: float = Field(0.5, gt=0, le=1, description="fraction of each minibatch that is nudged")
+    part: float = Field(0.5, ge=1e-9, le=1, description="fraction of each minibatch that is nudged")
     of: str = Field("alternating", description="the estimator, of one nudged phase, that is used on the part")
     by: Literal["uniform", "importance"] = Field("uniform", description="chances: the same for all, or by the square root of the loss")
-    even: float = Field(0.25, gt=0, le=1, description="by importance: share of the chances that is the same for all")
+    even: float = Field(0.25, ge=1e-9, le=1, description="by importance: share of the chances that is the same for all")
 
     _of: Estimator = PrivateAttr()
 

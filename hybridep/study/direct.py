@@ -17,6 +17,7 @@ from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, SEEDS, adapted
 from hybridep.study.arguments import as_json, given, parse
 from hybridep.study.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
+from hybridep.study.ranges import MOST_THREADS, require, require_seeds
 
 COMPLETE, STOPPED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -63,8 +64,7 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
     try:
         args = cast(A, parse(cast(Any, arguments), argv))
         plan = make_plan(args)
-        if args.threads < 1:
-            raise InvalidInput(f"--threads {args.threads}: must be at least 1")
+        require("threads", args.threads, 1, MOST_THREADS)
         path = args.out or default_path(kind)
         _check_empty(path)
         dataset = load(args.dataset, args.data_dir)
@@ -131,8 +131,8 @@ def chosen_protocol(args: DirectArguments, **overrides: Any) -> TrialConfig:
 
 def chosen_seeds(args: DirectArguments, seeds: tuple[int, ...]) -> tuple[int, ...]:
     """The seeds that were given, or the protocol's own."""
-    if seeds and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
-        raise InvalidInput(f"--seeds {' '.join(map(str, seeds))}: must be different numbers from 0")
+    if seeds:
+        require_seeds("seeds", seeds)
     return seeds or SEEDS[args.protocol or args.dataset]
 
 

@@ -11,7 +11,12 @@ from typing import Final
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.machine import VISIBLE, cpus, schedulable
 from hybridep.config import InvalidInput
+from hybridep.study.ranges import MOST_TRIALS, require
 
+# Ray counts resources in this unit.
+LEAST_SHARE: Final = 1e-4
+MOST_CPUS: Final = 100_000
+MOST_SECONDS: Final = 366 * 86_400
 SHORT_FOLDER: Final = "/tmp"
 # What Linux allows, and the longest name that Ray gives to a socket below its folder.
 MOST_SOCKET_BYTES: Final = 107
@@ -66,14 +71,14 @@ class Resources:
     """Seconds after which the study stops, to be continued with --resume."""
 
     def __post_init__(self) -> None:
-        if self.cpus_per_trial is not None and not 0 < self.cpus_per_trial < float("inf"):
-            raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: must be more than 0")
-        if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 1:
-            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 to 1; a trial runs on one device")
-        if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise InvalidInput(f"--max-concurrent {self.max_concurrent}: must be at least 1")
-        if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
-            raise InvalidInput(f"--time-budget {self.time_budget:g}: must be more than 0 seconds")
+        if self.cpus_per_trial is not None:
+            require("cpus-per-trial", self.cpus_per_trial, LEAST_SHARE, MOST_CPUS)
+        if self.gpus_per_trial is not None and self.gpus_per_trial != 0:
+            require("gpus-per-trial", self.gpus_per_trial, LEAST_SHARE, 1, "or 0; a trial runs on one device")
+        if self.max_concurrent is not None:
+            require("max-concurrent", self.max_concurrent, 1, MOST_TRIALS)
+        if self.time_budget is not None and not 0 < self.time_budget <= MOST_SECONDS:
+            raise InvalidInput(f"--time-budget {self.time_budget:g}: must be more than 0 seconds and at most {MOST_SECONDS:,}, a year")
 
     def prepare(self) -> None:
         """Check what can be checked without Ray, and set what Ray reads when it is imported; InvalidInput where a trial could never run."""
@@ -123,7 +128,7 @@ class Resources:
             return self.cpus_per_trial
         # Of a node with seven slices and four CPUs all slices shall be used. Rounded down to what Ray counts in.
         scarce = [node.cpus / (int(node.gpus) * _whole(1 / gpus)) for node in nodes if gpus and node.gpus >= 1 and node.cpus > 0]
-        return max(1e-4, math.floor(min([1.0, *scarce]) * 1e4) / 1e4)
+        return max(LEAST_SHARE, math.floor(min([1.0, *scarce]) * 1e4) / 1e4)
 
     def _refuse(self, share: Share, nodes: Sequence[NodeCapacity]) -> None:
         most_cpus = max((node.cpus for node in nodes), default=0.0)
