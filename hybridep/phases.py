@@ -57,7 +57,10 @@ def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, 
     if len(rows) == 0:
         return [torch.zeros_like(parameter) for parameter in network.parameters]
     # Samples without a row are left out of all sums.
-    samples, places = np.unique(rows, return_inverse=True)
+    samples, places = free_rows, None
+    if not np.array_equal(free_rows, nudging.rows):  # where they are equal, both are whole phases of these samples
+        samples, found = np.unique(rows, return_inverse=True)
+        places = torch.from_numpy(found.astype(np.int64)).to(x.device)
     kept = torch.from_numpy(samples).to(x.device)
     state = nudged
     if len(free_rows):
@@ -66,9 +69,7 @@ def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, 
         state = [torch.cat([take(own, chosen), others]) for own, others in zip(states.free.state, nudged, strict=True)]
         weights = np.concatenate([nudging.free_weight[free_rows], weights])
         betas = np.concatenate([np.zeros(len(free_rows), dtype=betas.dtype), betas])
-    return network.gradient(
-        x[kept], state, target[kept], _tensor(weights, x), _tensor(betas, x), torch.from_numpy(places.astype(np.int64)).to(x.device)
-    )
+    return network.gradient(x[kept], state, target[kept], _tensor(weights, x), _tensor(betas, x), places)
 
 
 def estimate(

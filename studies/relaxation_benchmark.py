@@ -35,6 +35,7 @@ from hybridep.study.ranges import MOST_REPETITIONS, require
 from hybridep.trainer import learning_rate
 from studies.benchmarking.autograd_ep import AutogradEP
 from studies.benchmarking.implementation import ClosedForm, Implementation, Outcome
+from studies.benchmarking.parts import part_times
 from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
 from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 
@@ -60,6 +61,8 @@ class Args:
     """Minibatches to time each row on, the same ones for all rows; on each, updates in a row of which the median counts."""
     threads: tuple[int, ...] = (1,)
     """CPU threads to measure with, each number at the same weights and on the same minibatches. The largest trains."""
+    parts: tuple[float, ...] = ()
+    """Instead, time a nudged phase on these parts of each minibatch beside a whole one: parts.csv."""
     data_dir: Path | None = None
     """Folder with Fashion-MNIST: torchvision's layout or the official files."""
     out: Path | None = None
@@ -79,6 +82,9 @@ def check(args: Args) -> None:
     for tolerance in args.tolerances:
         require("tolerances", tolerance, *TOLERANCE_RANGE)
     require("repetitions", args.repetitions, 1, MOST_REPETITIONS)
+    for part in args.parts:
+        if not 0 < part < 1:
+            raise InvalidInput(f"--parts {part:g}: must lie between 0 and 1")
     available = len(os.sched_getaffinity(0))
     for threads in args.threads:
         if not 1 <= threads <= available:
@@ -114,6 +120,23 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
             best = best_gflops(rates[row["threads"]])
             rows.append({"protocol": name, "updates": updates, **row, "best_gflops": best, "load": os.getloadavg()[0]})
     return rows, [{"protocol": name, "threads": threads, **_rate_row(rate)} for threads, found in rates.items() for rate in found]
+
+
+def parts(name: str, args: Args, dataset: Dataset) -> list[dict[str, Any]]:
+    """The rows of parts.csv for one protocol, after the most updates that are asked for."""
+    config = PROTOCOLS[name]
+    config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
+    use_threads(max(args.threads))
+    batches = minibatches(config, dataset)
+    learner = ClosedForm(config, Adaptive(TOLERANCES[name], config.T1, config.T2))
+    train(learner, batches, range(max(args.updates)), per_epoch=_samples(config, dataset) // config.batch_size)
+    measured = [next(batches) for _ in range(args.repetitions)]
+    rows = []
+    for policy, relaxation in (("fixed", FixedSteps(config.T1, config.T2)), ("adaptive", learner.relaxation)):
+        implementation = ClosedForm(config, relaxation)
+        implementation.load(learner.network.parameters)
+        rows += [{"protocol": name, "relaxation": policy, **row} for row in part_times(implementation, measured, args.parts)]
+    return rows
 
 
 def _samples(config: TrialConfig, dataset: Dataset) -> int:
@@ -287,6 +310,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "versions": versions(),
         "git": git_state(),
     }
+    if args.parts:
+        found_parts = pd.DataFrame([row for name in args.protocol for row in parts(name, args, dataset)])
+        found_parts.to_csv(folder / "parts.csv", index=False)
+        write_json(folder / "benchmark.json", {**description, "ended": now()})
+        print(found_parts.to_string(index=False, float_format="{:.3g}".format))
+        print(f"{folder}: parts.csv, benchmark.json")
+        return 0
     rows, products = [], []
     for name in args.protocol:
         found = benchmark(name, args, dataset)
