@@ -59,6 +59,11 @@ class Nudging:
     free_weight: Floats | None = None
     phases: int | None = None
 
+    def __post_init__(self) -> None:
+        for array in (self.rows, self.beta, self.weight, self.free_weight):
+            if array is not None:
+                array.setflags(write=False)  # tables are shared
+
     @classmethod
     def whole(cls, n: int, beta: Sequence[Floats], weight: Sequence[Floats], free_weight: Floats | None = None) -> "Nudging":
         """Whole phases, one after the other: `beta` and `weight` have [n] of each."""

@@ -34,7 +34,7 @@ def relax(network: LayeredNetwork, relaxation: Relaxation, nudging: Nudging, dri
         starts = [_stack(block, phases) for block in free.state]
         dynamics = network.bind(_stack(drive, phases), starts, target.repeat(phases, 1), betas, at_rest=True)
     else:
-        rows = torch.from_numpy(nudging.rows).to(drive.device)
+        rows = torch.from_numpy(np.array(nudging.rows)).to(drive.device)
         starts = [take(block, rows) for block in free.state]
         dynamics = network.bind(take(drive, rows), starts, target[rows], betas, at_rest=True)
     return States(free, relaxation.nudged(dynamics))

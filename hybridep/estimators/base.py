@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import factorial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -123,15 +124,26 @@ class Stencil:
 
     def nudging(self, minibatch: Minibatch, signs: "int | Floats" = 1) -> Nudging:
         """The table, with β multiplied by `signs`, one for all samples or one for each."""
-        n, dtype = minibatch.n, minibatch.dtype
-        scale = np.asarray(signs * minibatch.beta * n).astype(dtype)  # of G(bβ)/β, averaged over the minibatch
-        strength = np.asarray(signs * minibatch.beta).astype(dtype)
-        beta, weight, free = [], [], None
-        for b, c in zip(self.nudges, self.coefficients, strict=True):
-            weights = np.broadcast_to(dtype(c) / scale, (n,))
-            if b == 0:
-                free = weights
-            else:
-                beta.append(np.broadcast_to(dtype(b) * strength, (n,)))
-                weight.append(weights)
-        return Nudging.whole(n, beta, weight, free)
+        if isinstance(signs, int):
+            return _whole_table(self, minibatch.n, minibatch.beta * signs, minibatch.dtype)
+        return _table(self, minibatch.n, minibatch.beta * signs, minibatch.dtype)
+
+
+def _table(stencil: Stencil, n: int, beta: "float | Floats", dtype: "type[np.floating[Any]]") -> Nudging:
+    scale = np.asarray(beta * n).astype(dtype)  # of G(bβ)/β, averaged over the minibatch
+    strength = np.asarray(beta).astype(dtype)
+    betas, weights, free = [], [], None
+    for b, c in zip(stencil.nudges, stencil.coefficients, strict=True):
+        weight = np.broadcast_to(dtype(c) / scale, (n,))
+        if b == 0:
+            free = weight
+        else:
+            betas.append(np.broadcast_to(dtype(b) * strength, (n,)))
+            weights.append(weight)
+    return Nudging.whole(n, betas, weights, free)
+
+
+@lru_cache(maxsize=64)
+def _whole_table(stencil: Stencil, n: int, beta: float, dtype: Any) -> Nudging:
+    """The same table update after update: making it would take as long as a step of a small network."""
+    return _table(stencil, n, beta, dtype)
