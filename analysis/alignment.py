@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.canvas import INK, MUTED, Axes, Figure, new_figure, save, style, ticker
-from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
+from analysis.layout import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from analysis.vocabulary import strategy_label
 
 ESTIMATOR_STYLES = {
@@ -16,7 +16,18 @@ ESTIMATOR_STYLES = {
     "centered": (BLUE, "o"),
     "second_order": (GREEN, "^"),
     "fourth_order": (INK, "D"),
+    "alternating": (SKY, "X"),
+    "split_sign": (VERMILLION, "d"),
+    "corrected": (PURPLE, "*"),
 }
+MORE_STYLES = tuple((colour, marker) for marker in "<>ph" for colour in (BLUE, GREEN, ORANGE, PURPLE))
+
+
+def estimator_style(name: str) -> tuple[str, str]:
+    """Colour and marker of an estimator; of one that is not the platform's own, always the same ones of a few."""
+    return ESTIMATOR_STYLES.get(name) or MORE_STYLES[sum(name.encode()) % len(MORE_STYLES)]
+
+
 PHASES = {"protocol": "phases as in training", "at rest": "phases run to rest"}
 
 
@@ -95,7 +106,7 @@ def alignment_figure(summary: pd.DataFrame, caption: str) -> Figure:
 
 def _curves(axes: Axes, own: pd.DataFrame, column: str) -> None:
     for name, curve in own.groupby("estimator", sort=False):
-        colour, marker = ESTIMATOR_STYLES[str(name)]
+        colour, marker = estimator_style(str(name))
         value, deviation = curve[column], curve[f"{column}_std"]
         # A band stays where the quantity can be: a cosine at most 1, an error on its logarithmic axis.
         low, high = value - deviation, value + deviation

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.alignment import ESTIMATOR_STYLES
+from analysis.alignment import estimator_style
 from analysis.canvas import INK, MUTED, Axes, Line2D, new_figure, save, style
 from analysis.layout import BLUE, GREEN, ORANGE, SKY, VERMILLION
 from analysis.vocabulary import strategy_label
 
 HYBRID_STYLES = ((SKY, "o"), (BLUE, "s"), (INK, "^"), (GREEN, "D"), (ORANGE, "v"))
+HOLLOW = ("random_sign", "negative", "alternating", "split_sign", "corrected")
 LOWEST, HIGHEST = 1e-13, 10  # of the axis: nothing below is anything but rounding
 
 
@@ -51,9 +52,9 @@ def _draw_orders(axes: Axes, curves: pd.DataFrame, slopes: pd.DataFrame, beta: f
     shown = curves[curves["at_rest"]]
     for row in slopes.to_dict("records"):
         own = shown[shown["estimator"] == row["estimator"]]
-        colour, marker = ESTIMATOR_STYLES[str(row["estimator"])]
+        colour, marker = estimator_style(str(row["estimator"]))
         # Those that lie on another's points are hollow and larger, so that both are seen.
-        size, face = (6.0, "none") if row["estimator"] in ("random_sign", "negative") else (3.0, colour)
+        size, face = (6.0, "none") if row["estimator"] in HOLLOW else (3.0, colour)
         label = f"{strategy_label(str(row['estimator']))}: {row['order']:.2f}"
         axes.plot(own["beta"], own["bias"], marker, color=colour, mfc=face, ms=size, mew=0.8, label=label)
         if row["low"] > 0:

@@ -35,7 +35,7 @@ class Args:
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
     estimators: tuple[str, ...] = averaging()
-    """The estimators to measure: any of standard, negative, random_sign, centered, second_order, fourth_order."""
+    """The estimators to measure; those whose signs change are averaged over them, corrected once its memory has settled."""
     beta_range: tuple[float, float] = (1e-4, 1.0)
     """Lowest and highest β, six values a decade."""
     hybrid_betas: tuple[float, ...] = (1e-3, 1e-2, 1e-1)

@@ -125,7 +125,7 @@ class Stencil:
     def nudging(self, minibatch: Minibatch, signs: "int | Floats" = 1) -> Nudging:
         """The table, with β multiplied by `signs`, one for all samples or one for each."""
         if isinstance(signs, int):
-            return _whole_table(self, minibatch.n, minibatch.beta * signs, minibatch.dtype)
+            return _whole_table(self, minibatch.n, minibatch.beta * signs, minibatch.dtype is np.float32)
         return _table(self, minibatch.n, minibatch.beta * signs, minibatch.dtype)
 
 
@@ -144,6 +144,6 @@ def _table(stencil: Stencil, n: int, beta: "float | Floats", dtype: "type[np.flo
 
 
 @lru_cache(maxsize=64)
-def _whole_table(stencil: Stencil, n: int, beta: float, dtype: Any) -> Nudging:
+def _whole_table(stencil: Stencil, n: int, beta: float, single: bool) -> Nudging:
     """The same table update after update: making it would take as long as a step of a small network."""
-    return _table(stencil, n, beta, dtype)
+    return _table(stencil, n, beta, np.float32 if single else np.float64)
