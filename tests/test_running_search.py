@@ -12,7 +12,7 @@ import pytest
 from hybridep.config import InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.study.folder import StudyFolder
-from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
+from hybridep.study.plan import LABELS, Plan, PlannedTrial, SearchPlan, confirmations
 from hybridep.study.progress import Progress
 from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource
 from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped
@@ -66,7 +66,7 @@ class Tune:
         self.source.on_trial_complete(self.given[name]["id"], self.write(name, accuracy, cost))
 
     def overrides(self, name: str) -> dict[str, Any]:
-        return {key: value for key, value in self.given[name].items() if key not in ("id", "trial", "strategy", "origin", "seeds")}
+        return {key: value for key, value in self.given[name].items() if key not in ("id", *LABELS)}
 
 
 def test_the_thesis_comes_first_then_the_search_then_the_end(folder: StudyFolder) -> None:
@@ -99,6 +99,7 @@ def test_a_trial_carries_the_overrides_of_its_strategy_alone(folder: StudyFolder
     tune = Tune(folder, search(30))
     names = [tune.take() for _ in range(35)]
     assert tune.overrides("cosine") == STRATEGIES["cosine"]
+    assert tune.given["cosine"]["description"] == "cosine, mean p_std 0.5"
     for name in names:
         DIGITS.replace(**tune.overrides(name))
 

@@ -1,11 +1,5 @@
 """Search spaces: what they may draw, what lies in them, and what they refuse."""
 
-import re
-import subprocess
-import sys
-from dataclasses import fields
-from pathlib import Path
-
 import optuna
 import pytest
 from hypothesis import given
@@ -13,15 +7,18 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from hybridep.config import InvalidInput, TrialConfig
-from hybridep.estimators import ESTIMATORS
+from hybridep.config import SLOTS, InvalidInput, TrialConfig
 from hybridep.presets import PROTOCOLS, STRATEGIES
-from hybridep.schedules import FAMILIES
+from hybridep.registry import REGISTRIES, Entry
+from hybridep.schedules import KNOTS, Schedule
 from search_spaces import SPACES, Limits, Space
-from search_spaces.pieces import FAMILY_PARAMETERS, KNOTS, no_parameters
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 DIGITS = PROTOCOLS["digits"]
+# All but the one whose estimators are both of one phase.
+WITH_CENTERED = [name for name in SPACES if name != "cheap"]
+FIELDS = {name for slot in SLOTS.values() for name in (slot.key, *slot.known())} | set(TrialConfig.model_fields)
+ENTRIES = {f"{registry.kind} {name}": entry for registry in REGISTRIES for name, entry in registry.items() if issubclass(entry, Entry)}
 
 
 def drawn(space: Space, seed: int) -> tuple[dict[str, object], dict[str, object]]:
@@ -39,9 +36,9 @@ def test_every_drawn_strategy_is_valid_under_every_protocol(name: str, seed: int
         protocol.replace(**strategy)
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", WITH_CENTERED)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_thesis_strategies_lie_in_every_space(name: str, protocol: str) -> None:
+def test_the_thesis_strategies_lie_in_every_space_that_has_centered(name: str, protocol: str) -> None:
     space = Space.named(name, Limits.around(PROTOCOLS[protocol]))
     for strategy in STRATEGIES.values():
         point = space.point(PROTOCOLS[protocol], strategy)
@@ -58,55 +55,27 @@ def test_a_drawn_strategy_is_found_again_at_its_parameters(name: str, seed: int)
         assert space.point(DIGITS, strategy) == parameters
 
 
-# In a process of its own: a family stays in the registry.
-EXTENDED = """
-import sys
-from hybridep import schedules
-from search_spaces import pieces, spaces
-names = {**vars(schedules), **vars(pieces), **vars(spaces)}
-exec(sys.stdin.read(), names)
-
-import numpy, optuna
-from hybridep.presets import PROTOCOLS, STRATEGIES
-from search_spaces import Limits, Space
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-digits = PROTOCOLS["digits"]
-space = Space.named("estimators+nudge", Limits.around(digits, ("constant", "sawtooth")))
-study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-drawn = [space(study.ask()) for _ in range(60)]
-for strategy in drawn:
-    schedule = digits.replace(**strategy).schedule()
-    assert abs(numpy.mean(schedule.probabilities(1, 10_000, "update")) - strategy["skew"]) < 1e-3
-assert {strategy.get("cycles") for strategy in drawn if strategy["family"] == "sawtooth"} == set(range(2, 9))
-assert all({"beta", "cheap", "accurate"} <= set(strategy) for strategy in drawn)
-print("good")
-"""
-
-
-def test_a_family_and_a_space_are_added_as_the_readme_says() -> None:
-    root = Path(__file__).parent.parent
-    section = (root / "README.md").read_text(encoding="utf-8").split("## A family and a space of your own")[1]
-    code = re.search(r"```python\n(.*?)```", section, re.S)
-    assert code is not None
-    assert len(code[1].strip().splitlines()) <= 12
-    done = subprocess.run([sys.executable, "-c", EXTENDED], input=code[1], cwd=root, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("good\n", "")
-
-
 def test_parameters_are_named_after_the_fields_that_they_set() -> None:
     knots = {f"knot_{number}" for number in range(KNOTS)}
+    seen = set()
     for name in SPACES:
         for seed in range(50):
             strategy, parameters = drawn(Space.named(name, Limits.around(DIGITS)), seed)
-            assert set(strategy) <= set(TrialConfig.model_fields)
-            assert set(parameters) <= set(TrialConfig.model_fields) | knots
+            assert set(strategy) <= FIELDS
+            assert set(parameters) <= FIELDS | knots
+            seen |= set(parameters)
+    assert {"skew", "threshold", "limit", "cycles", "beta", "cheap_part", "cheap_memory", "accurate_of", "grain", *knots} <= seen
 
 
-def test_every_parameter_of_every_family_is_searched() -> None:
-    for family, schedule in FAMILIES.items():
-        own = {field.name for field in fields(schedule)} - {"skew"}
-        trial = optuna.create_study(sampler=RandomSampler(seed=0)).ask()
-        assert set(FAMILY_PARAMETERS.get(family, no_parameters)(trial)) == own
+@pytest.mark.parametrize("name", ENTRIES)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_is_searched_of_an_entry_are_fields_of_it_in_their_ranges(name: str, seed: int) -> None:
+    entry = ENTRIES[name]
+    found = entry.suggest(optuna.create_study(sampler=RandomSampler(seed=seed)).ask())
+    assert set(found) <= set(entry.model_fields)
+    entry.create(**found)
+    if issubclass(entry, Schedule):
+        assert set(found) == set(entry.model_fields) - {"skew"}
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -134,7 +103,15 @@ def test_a_strategy_with_what_the_space_does_not_set_has_no_point() -> None:
 def test_the_cheap_estimator_is_the_one_with_fewer_phases() -> None:
     for seed in range(30):
         strategy, _ = drawn(Space.named("estimators", Limits.around(DIGITS)), seed)
-        assert ESTIMATORS[str(strategy["cheap"])].nudged_phases < ESTIMATORS[str(strategy["accurate"])].nudged_phases
+        config = DIGITS.replace(**strategy)
+        assert config.cheap.nudged_phases <= 1 < config.accurate.nudged_phases
+
+
+def test_no_update_of_the_cheap_space_takes_more_than_one_phase() -> None:
+    for seed in range(30):
+        strategy, _ = drawn(Space.named("cheap", Limits.around(DIGITS)), seed)
+        config = DIGITS.replace(**strategy)
+        assert max(config.cheap.nudged_phases, config.accurate.nudged_phases) <= 1
 
 
 def test_a_grid_covers_its_limits_evenly() -> None:
@@ -150,6 +127,12 @@ def test_a_grid_over_a_space_without_beta_is_one_of_skews() -> None:
     grid = Space.named("schedule", Limits.around(DIGITS, families=("constant", "cosine"))).grid((4, 9))
     assert len(grid) == 8
     assert all(set(strategy) == {"family", "skew"} for strategy in grid)
+
+
+def test_a_policy_without_a_skew_has_no_grid() -> None:
+    space = Space.named("schedule", Limits.around(DIGITS, families=("constant", "residual")))
+    with pytest.raises(InvalidInput, match=r"^families residual: [^\n]*no skew[^\n]*$"):
+        space.grid((3, 1))
 
 
 @pytest.mark.parametrize(
