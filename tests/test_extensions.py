@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hybridep.cluster.__main__ import main as cluster
+from hybridep.cluster.node import started_nodes
+from tests.test_cluster import private_machine
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "extending.md"
 TINY = ("--sizes", "64", "12", "10", "--T1", "6", "--T2", "3", "--train-samples", "200", "--epochs", "2", "--seeds", "0", "--search")
@@ -108,6 +112,30 @@ def test_a_study_searches_own_classes_and_goes_on_with_its_copy_when_the_file_ha
     refused = sweep("--resume", str(study), "--trials", "6")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "was changed" in refused.stderr
+
+
+WHERE = """
+import sys
+if "ray" in sys.modules and (ray := sys.modules["ray"]).is_initialized():  # in a worker
+    Path({marks!r}, ray.get_runtime_context().get_node_id()).touch()
+"""
+
+
+def test_workers_on_two_nodes_know_own_classes(ideas, tmp_path, monkeypatch):
+    marks = tmp_path / "nodes"
+    marks.mkdir()
+    ideas.write_text(f"from pathlib import Path\n{page_code()}\n{WHERE.format(marks=str(marks))}", encoding="utf-8")
+    study = tmp_path / "study"
+    monkeypatch.setattr("hybridep.cluster.__main__.cpus", lambda: 1)  # so that two trials at once are on two nodes
+    with private_machine(monkeypatch):
+        assert cluster(["head", "--port", "0"]) == 0
+        (head,) = started_nodes()
+        assert cluster(["join", str(head.plan.head)]) == 0
+        arguments = (*TINY, "random", "--trials", "4", "--space", "cheap", "--families", "sawtooth", "bias", "--out", str(study))
+        done = run("studies/schedule_sweep.py", "--extend", str(ideas), "--ray-address", str(head.plan.head), *arguments, **os.environ)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert len(list(marks.iterdir())) == 2
+    assert sum(name.startswith("search-") for name in rows(study)) == 4
 
 
 GOOD_TABLE = "Nudging.whole(m.n, [np.full(m.n, m.beta)], [np.full(m.n, 1 / m.beta / m.n)], np.full(m.n, -1 / m.beta / m.n))"

@@ -16,10 +16,13 @@ import torch
 import hybridep
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset, load, split
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import Estimator
+from hybridep.extensions import Extension
 from hybridep.images import Crops
+from hybridep.nudging import Minibatch
+from hybridep.policies import Policy, Seen
 from hybridep.presets import PROTOCOLS, STRATEGIES
-from hybridep.schedules import FAMILIES
+from hybridep.registry import REGISTRIES, Entry
 from hybridep.trainer import Trainer
 
 COPIES: dict[str, Callable[[Any], Any]] = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "deepcopy": copy.deepcopy}
@@ -37,13 +40,10 @@ TRAINED: dict[str, dict[str, Any]] = {
         "cost": "mse",
     },
 }
-# Beside `skew`, what some families must be given.
-FAMILY_FIELDS: dict[str, dict[str, Any]] = {
-    "linear": {"rising": True},
-    "exponential": {"rising": False},
-    "cyclic_cosine": {"cycles": 2},
-    "piecewise": {"knots": ((0.0, 1.0), (0.5, 0.2))},
-}
+ENTRIES = {f"{registry.kind} {name}": entry for registry in REGISTRIES for name, entry in registry.items() if issubclass(entry, Entry)}
+MINIBATCH = Minibatch(4, 0.5)
+# What some of them must be given.
+FIELDS: dict[str, dict[str, Any]] = {"family piecewise": {"knots": ((0.0, 1.0), (0.5, 0.2))}}
 # Public classes that nothing below holds an object of: what passes by, or is a dataclass of numbers and tensors that was measured.
 NOT_KEPT = {"OwnArrays", "Reference", "Agreement", "Alignment", "Bias", "Biases", "PowerLaw"}
 # Ray's own, or held by a running process: they have files, locks and connections.
@@ -97,12 +97,16 @@ def kept(digits: Dataset) -> dict[str, Any]:
         drive = own.network.input_drive(x)
         dynamics = own.network.bind(drive, own.network.zeros(drive))
         made[f"{name}: dynamics"], made[f"{name}: equilibrium"] = dynamics, own.relaxation.free(dynamics)
-    for family in FAMILIES:
-        schedule = PROTOCOLS["digits"].replace(family=family, **{"skew": 0.5, **FAMILY_FIELDS.get(family, {})}).schedule()
-        schedule.curve(0.3)  # some keep what they have worked out
-        made[f"family {family}"] = schedule
+    for name, entry in ENTRIES.items():
+        made[name] = entry.create(**FIELDS.get(name, {}))
+        if isinstance(made[name], Policy):
+            made[name].begin(4, 3, "epoch")
+        elif isinstance(made[name], Estimator):
+            made[f"{name}: table"] = made[name].nudging(MINIBATCH, np.random.default_rng(0))
+    made["minibatch"], made["measured"] = MINIBATCH, Seen(residual=0.1)
+    made["extension"] = Extension("ideas.py", "", "")
     made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"))
-    return {**made, "estimators": ESTIMATORS, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
+    return {**made, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
             "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PUBLISHED}  # fmt: skip
 
 
