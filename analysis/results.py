@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from pydantic_core import from_json  # several times faster than json on result lines, and reads NaN
 
-from analysis.vocabulary import EPOCH_COLUMNS, LABELS, RESULT_COLUMNS, SHARED_COLUMNS, THESIS
+from analysis.vocabulary import EPOCH_COLUMNS, RESULT_COLUMNS, SHARED_COLUMNS, THESIS
+from hybridep.config import LABELS
 
 Record = dict[str, Any]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.canvas import INK, MUTED, Axes, Figure, Patch, new_figure, save, style
 from analysis.escape import for_figure
 from analysis.layout import SKY, THESIS_COLOURS
-from analysis.thesis_tables import LABELS, ThesisTable
+from analysis.thesis_tables import ThesisTable, strategy_title
 from hybridep.presets import ONE_SIDED
 
 COLOURS = {**THESIS_COLOURS, "alternating": "#8c564b", "split_sign": "#b5a642", "random_sign": SKY, "negative": MUTED}
@@ -57,7 +57,7 @@ def accuracy_figure(table: ThesisTable) -> Figure:
         )  # fmt: skip
         for x, top, figures in zip(across, mean + deviation, mean, strict=True):
             axes.annotate(f"{figures:.2f}", (x, top), (0, 3), textcoords="offset points", ha="center", fontsize=7, color=INK)
-    axes.set_xticks(range(len(strategies)), [textwrap.fill(LABELS[name], 11) for name in strategies])
+    axes.set_xticks(range(len(strategies)), [textwrap.fill(strategy_title(name), 11) for name in strategies])
     axes.set_ylabel("Final test accuracy (%)" + (f"; axis from {floor:g}" if floor else ""))
     axes.margins(y=0.1)
     axes.set_ylim(bottom=floor)
@@ -126,7 +126,7 @@ def _panels(strategies: list[str]) -> dict[str, list[str]]:
 def _band(axes: Axes, curve: pd.DataFrame, name: str) -> None:
     mean, deviation = 100 * curve["test_acc"], 100 * curve["test_acc_std"].fillna(0.0)
     reference = name in REFERENCES
-    axes.plot(curve["epoch"], mean, "--" if reference else "-", color=COLOURS[name], label=LABELS[name],
+    axes.plot(curve["epoch"], mean, "--" if reference else "-", color=COLOURS[name], label=strategy_title(name),
               lw=1.2 if reference else 1.7, marker="o" if len(curve) == 1 else None)  # fmt: skip
     low, high = (mean - deviation).clip(lower=0), (mean + deviation).clip(upper=100)
     axes.fill_between(curve["epoch"], low, high, color=COLOURS[name], alpha=0.18, linewidth=0)

@@ -19,26 +19,9 @@ from analysis.tables import as_latex, as_markdown
 from analysis.words import count, joined, points, seconds, spread
 from hybridep.config import InvalidInput
 from hybridep.datasets import DATASETS
-from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 
 KIND: Final = "thesis_tables"
-TITLES: Final = {
-    "mnist": "MNIST (thesis Table 1)",
-    "fashion-mnist": "Fashion-MNIST (thesis Table 2)",
-    "cifar10": "CIFAR-10, convolutional (thesis Table 3)",
-    "fashion-conv": "Fashion-MNIST, convolutional (the collapse bench)",
-}
-LABELS: Final = {
-    "standard": "Standard EP",
-    "centered": "Centered EP",
-    "cosine": "Cosine hybrid",
-    "inverse_cosine": "Inverse cosine hybrid",
-    "stochastic": "Stochastic hybrid",
-    "alternating": "Alternating-sign EP",
-    "split_sign": "Split-sign EP",
-    "random_sign": "Random-sign EP",
-    "negative": "Negative EP",
-}
 ORDER: Final = (*STRATEGIES, *ONE_SIDED)
 # Tables that tell why a strategy collapsed beside how far it came.
 EXPLAINED: Final = ("fashion-conv",)
@@ -53,6 +36,12 @@ MISSING: Final = "—"
 RELAXATION_FIELDS: Final = ("relaxation", "T1", "T2", "tolerance")
 # Fields in which the trials of a table differ by what they are; every other one is the protocol's.
 OWN_FIELDS: Final = (*(name for strategy in (STRATEGIES | ONE_SIDED).values() for name in strategy), *RELAXATION_FIELDS, "seed")
+
+
+def strategy_title(name: str) -> str:
+    """What the thesis calls a strategy: an estimator throughout is one EP, a mix of two a hybrid."""
+    skew = (STRATEGIES | ONE_SIDED)[name]["skew"]
+    return f"{name.replace('_', ' ').capitalize()} {'EP' if skew in (0, 1) else 'hybrid'}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +63,7 @@ class ThesisTable:
     @property
     def title(self) -> str:
         """What the table is, and whether it was shrunk."""
-        return f"{TITLES[self.name]}{' — ' if self.departures else ''}{' '.join(self.departures)}"
+        return f"{PRESETS[self.name].title}{' — ' if self.departures else ''}{' '.join(self.departures)}"
 
 
 def read_table(folders: Sequence[Path]) -> tuple[ThesisTable, list[Study]]:
@@ -86,7 +75,7 @@ def read_table(folders: Sequence[Path]) -> tuple[ThesisTable, list[Study]]:
     studies = [read_study(folder) for folder in folders]
     for folder, study in zip(folders, studies, strict=True):
         header = study.headers[0]
-        if header.get("kind") != KIND or (header.get("arguments") or {}).get("table") not in TITLES:
+        if header.get("kind") != KIND or (header.get("arguments") or {}).get("table") not in PRESETS:
             raise InvalidInput(f"{folder}: is a study of kind {header.get('kind')!r}, not of one of the thesis's tables")
     return make_table(studies), studies
 
@@ -165,7 +154,7 @@ def pooled_deviation(first: float, seeds: int, second: float, other_seeds: int) 
 
 def _published(table: str, strategy: str) -> tuple[float, float, float]:
     """Mean and deviation of accuracy, as fractions, and nudged phases; NaN where the thesis has none."""
-    row = PUBLISHED.get(table, {}).get(strategy)
+    row = PRESETS[table].published.get(strategy)
     if row is None:
         return math.nan, math.nan, math.nan
     # What is printed with two decimals shall not be written as 0.8334999999999999.
@@ -177,7 +166,7 @@ def _row(table: str, own: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
     first = own.iloc[0]
     accuracy, deviation = float(own["test_acc"].mean()), float(own["test_acc"].std(ddof=1))
     mean, published_deviation, phases = _published(table, first["name"])
-    pooled = pooled_deviation(deviation, len(own), published_deviation, len(SEEDS[table]))
+    pooled = pooled_deviation(deviation, len(own), published_deviation, len(PRESETS[table].seeds))
     trained = curves[curves["trial_id"].isin(own["trial_id"]) & (curves["study"] == first["study"])]
     costs = ("nudged_phases", "relaxation_steps", "train_seconds")
     return {
@@ -213,7 +202,7 @@ def shrunk(table: str, own: pd.DataFrame) -> str:
         (kept < images, f"{kept:,} of {images:,} training images"),
         # Files that are well formed and hold fewer images than the official ones.
         (batches < whole, f"{batches} of {whole} updates an epoch"),
-        (len(own) < len(SEEDS[table]), f"{len(own)} of {len(SEEDS[table])} seeds"),
+        (len(own) < len(PRESETS[table].seeds), f"{len(own)} of {len(PRESETS[table].seeds)} seeds"),
     ]
     return ", ".join(words for is_so, words in parts if is_so)
 
@@ -230,7 +219,7 @@ def changed(table: str, own: pd.DataFrame) -> str:
         shrinks = field in shrinking and (pd.isna(value) or value <= shrinking[field])
         if not shrinks and not _same(value, csv_value(usual)):
             parts.append(f"{field} {value} instead of {csv_value(usual)}")
-    others = sorted(set(own["seed"]) - set(SEEDS[table]))
+    others = sorted(set(own["seed"]) - set(PRESETS[table].seeds))
     if others:
         parts.append(f"seeds {' '.join(map(str, others))} instead of the published")
     return ", ".join(parts)
@@ -259,7 +248,7 @@ def _which(rows: pd.DataFrame, own: pd.DataFrame) -> str:
     sizes = rows.groupby("relaxation").size()
     parts = []
     for policy, group in own.groupby("relaxation", sort=False):
-        names = [] if len(group) == sizes[policy] else [joined(LABELS[name] for name in group["strategy"])]
+        names = [] if len(group) == sizes[policy] else [joined(strategy_title(name) for name in group["strategy"])]
         parts.append(", ".join([*names, *([str(policy)] if len(sizes) > 1 else [])]))
     return "; ".join(parts)
 
@@ -278,7 +267,7 @@ def shown_table(table: ThesisTable) -> pd.DataFrame:
     for row in table.rows.to_dict("records"):
         published = not math.isnan(row["published_acc"])
         cells = {
-            "Strategy": LABELS[row["strategy"]],
+            "Strategy": strategy_title(row["strategy"]),
             "Relaxation": row["relaxation"],
             "Test accuracy (%)": spread(row["test_acc"], row["test_acc_std"]),
             "Free residual": f"{row['free_residual']:.1e}".replace("e-0", "e-"),
@@ -296,7 +285,7 @@ def shown_table(table: ThesisTable) -> pd.DataFrame:
         shown.append(cells)
     hidden = [] if table.name in EXPLAINED else list(EXPLANATIONS)
     hidden += ["Relaxation"] if len(table.policies) == 1 else []
-    hidden += [] if table.name in PUBLISHED else list(COMPARISONS)
+    hidden += [] if PRESETS[table.name].published else list(COMPARISONS)
     return pd.DataFrame(shown).drop(columns=hidden)
 
 
@@ -305,12 +294,12 @@ def caption(table: ThesisTable) -> list[str]:
     relaxed = f"Relaxation: {' and '.join(table.policies)}; nudged phases T2 = {PROTOCOLS[table.name].T2}."
     compared = (
         "Difference: our mean minus the published one, in percentage points, and in standard deviations over seeds, pooled over both."
-        if table.name in PUBLISHED
+        if PRESETS[table.name].published
         else "The thesis has no such table."
     )
     return [
         *table.departures,
-        f"{TITLES[table.name]}: final test accuracy, mean ± standard deviation over seeds.",
+        f"{PRESETS[table.name].title}: final test accuracy, mean ± standard deviation over seeds.",
         relaxed,
         compared,
         "Costs are means over seeds for a whole training: nudged phases; network updates of a sample, free and nudged; seconds of one trial"

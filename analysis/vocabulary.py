@@ -3,9 +3,6 @@
 THESIS = ("standard", "centered", "cosine", "inverse_cosine", "stochastic")
 ORIGINS = ("thesis", "control", "search", "confirm")
 
-# What a trial's configuration holds beside the overrides of the protocol that make up its strategy.
-LABELS = ("trial", "strategy", "origin", "seeds", "description")
-
 KEYS = ("trial_id", "strategy", "origin", "seed")
 SHARED_COLUMNS = (
     "epoch",

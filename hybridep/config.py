@@ -15,6 +15,8 @@ from hybridep.estimators import ESTIMATORS, Estimator
 from hybridep.policies import FAMILIES, Policy
 from hybridep.registry import Entry, Registry, worded
 
+# What a trial's flat configuration may hold beside the values of a TrialConfig: for whoever reads results.
+LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # Of adaptive relaxation, where a protocol has none of its own: tight enough for every network of the thesis but MNIST's, whose fixed steps
 # converge to the last bits.
 DEFAULT_TOLERANCE: Final = 1e-4

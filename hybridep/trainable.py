@@ -9,15 +9,13 @@ import numpy as np
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import LABELS, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, load, register
 from hybridep.presets import PROTOCOLS, adapted
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study needs none of it
     from hybridep.trainer import Trainer
 
-# What a trial's flat configuration may hold beside overrides of TrialConfig's values.
-LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # Columns that are the same for every seed.
 SHARED_COLUMNS: Final = ("epoch", "updates", "learning_rate")
 # What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.

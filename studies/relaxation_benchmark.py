@@ -26,7 +26,7 @@ from hybridep.datasets import Dataset, DatasetError, load
 from hybridep.estimators import stencil
 from hybridep.images import Images
 from hybridep.kernels import use_threads
-from hybridep.presets import PROTOCOLS, TOLERANCES
+from hybridep.presets import PRESETS, PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.streams import stream
 from hybridep.study.arguments import as_json, parse
@@ -97,7 +97,7 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
     """The rows of results.csv and of products.csv for one protocol."""
     config = PROTOCOLS[name]
     config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
-    tolerances = args.tolerances or (TOLERANCES[name],)
+    tolerances = args.tolerances or (PRESETS[name].tolerance,)
     cases: dict[Case, Implementation] = {} if args.tolerances else {Case("autograd"): AutogradEP(config)}
     cases[Case("fixed")] = ClosedForm(config, FixedSteps(config.T1, config.T2))
     cases |= {Case("adaptive", tolerance): ClosedForm(config, Adaptive(tolerance, config.T1, config.T2)) for tolerance in tolerances}
@@ -108,7 +108,7 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
     use_threads(max(args.threads))
     rows = []
     batches = minibatches(config, dataset)
-    learner = ClosedForm(config, Adaptive(TOLERANCES[name], config.T1, config.T2))
+    learner = ClosedForm(config, Adaptive(PRESETS[name].tolerance, config.T1, config.T2))
     trained = 0
     for updates in sorted(set(args.updates)):
         _say(f"{name}: training to update {updates}")
@@ -128,7 +128,7 @@ def parts(name: str, args: Args, dataset: Dataset) -> list[dict[str, Any]]:
     config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
     use_threads(max(args.threads))
     batches = minibatches(config, dataset)
-    learner = ClosedForm(config, Adaptive(TOLERANCES[name], config.T1, config.T2))
+    learner = ClosedForm(config, Adaptive(PRESETS[name].tolerance, config.T1, config.T2))
     train(learner, batches, range(max(args.updates)), per_epoch=_samples(config, dataset) // config.batch_size)
     measured = [next(batches) for _ in range(args.repetitions)]
     rows = []

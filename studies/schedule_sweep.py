@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
-from hybridep.presets import PROTOCOLS, SEEDS, STRATEGIES, adapted
+from hybridep.presets import PRESETS, PROTOCOLS, STRATEGIES, adapted
 from hybridep.study.arguments import StudyArgs, given
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
 from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
@@ -73,7 +73,7 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(
             f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each and {MOST_TRIALS:,} in all"
         )
-    seeds = args.seeds or SEEDS[args.protocol or args.dataset]
+    seeds = args.seeds or PRESETS[args.protocol or args.dataset].seeds
     require_seeds("seeds", seeds, args.confirm)
     protocol = chosen_protocol(args)
     _refuse_overruled(args)

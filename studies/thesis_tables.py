@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES, TOLERANCES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import FolderArgs
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import require_seeds
@@ -47,8 +47,8 @@ def plan(args: Args) -> Plan:
     if args.table not in TABLES:
         raise InvalidInput(f"--table {args.table or ''!r}: must be one of {', '.join(TABLES)}")
     known = STRATEGIES | ONE_SIDED
-    strategies = _chosen("strategies", args.strategies, tuple(known)) or tuple(PUBLISHED.get(args.table, known))
-    seeds = args.seeds or SEEDS[args.table]
+    strategies = _chosen("strategies", args.strategies, tuple(known)) or tuple(PRESETS[args.table].published or known)
+    seeds = args.seeds or PRESETS[args.table].seeds
     require_seeds("seeds", seeds)
     protocol = chosen_protocol(args)
     policies = chosen_policies(args, protocol)
@@ -88,7 +88,7 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
         raise InvalidInput(f"--tolerance {args.tolerance:g}: applies to --relaxation adaptive only")
     if args.T1 is not None and names == ("converged",):
         raise InvalidInput(f"--T1 {args.T1}: applies to --relaxation fixed and adaptive only")
-    tolerance = TOLERANCES[args.table] if args.tolerance is None else args.tolerance
+    tolerance = PRESETS[args.table].tolerance if args.tolerance is None else args.tolerance
     policies: dict[str, dict[str, Any]] = {
         "fixed": {"relaxation": "fixed", "tolerance": None, "T1": protocol.T1},
         "adaptive": {"relaxation": "adaptive", "tolerance": tolerance, "T1": protocol.T1},

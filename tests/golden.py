@@ -15,7 +15,7 @@ import numpy as np
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset
-from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES, TOLERANCES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.trainer import Trainer
 
 FILE: Final = Path(__file__).with_name("golden.json")
@@ -53,7 +53,7 @@ def config(protocol: str, strategy: str, relaxation: str, seed: int) -> TrialCon
     samples, batch, tests = SIZES[protocol]
     images = {"train_samples": samples, "test_samples": tests, "validation": tests // 3}
     short = {**images, "batch_size": batch, "epochs": EPOCHS, "warmup_epochs": 0}
-    policy = {"relaxation": relaxation, **({"tolerance": TOLERANCES[protocol]} if relaxation == "adaptive" else {})}
+    policy = {"relaxation": relaxation, **({"tolerance": PRESETS[protocol].tolerance} if relaxation == "adaptive" else {})}
     return PROTOCOLS[protocol].replace(**short, **policy, **MIXES[strategy], seed=seed)
 
 

@@ -16,7 +16,7 @@ import torch
 import hybridep
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset, load, split
-from hybridep.estimators import Estimator
+from hybridep.estimators import Estimator, stencil
 from hybridep.extensions import Extension
 from hybridep.images import Crops
 from hybridep.nudging import Minibatch
@@ -45,7 +45,7 @@ MINIBATCH = Minibatch(4, 0.5)
 # What some of them must be given.
 FIELDS: dict[str, dict[str, Any]] = {"family piecewise": {"knots": ((0.0, 1.0), (0.5, 0.2))}}
 # Public classes that nothing below holds an object of: what passes by, or is a dataclass of numbers and tensors that was measured.
-NOT_KEPT = {"OwnArrays", "Reference", "Agreement", "Alignment", "Bias", "Biases", "PowerLaw"}
+NOT_KEPT = {"OwnArrays", "Registry", "Slot", "States", "Use", "Reference", "Agreement", "Alignment", "Bias", "Biases", "PowerLaw"}
 # Ray's own, or held by a running process: they have files, locks and connections.
 ELSEWHERE = ("hybridep.trainable", "hybridep.durable", "hybridep.study", "hybridep.cluster", "hybridep.storage", "hybridep.checkpoints")
 
@@ -104,10 +104,11 @@ def kept(digits: Dataset) -> dict[str, Any]:
         elif isinstance(made[name], Estimator):
             made[f"{name}: table"] = made[name].nudging(MINIBATCH, np.random.default_rng(0))
     made["minibatch"], made["measured"] = MINIBATCH, Seen(residual=0.1)
+    made["stencil"] = stencil("centered")
     made["extension"] = Extension("ideas.py", "", "")
     made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"))
     return {**made, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
-            "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PUBLISHED}  # fmt: skip
+            "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PRESETS}  # fmt: skip
 
 
 def test_every_public_class_of_the_library_is_looked_at_here(kept: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS
-from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES, TOLERANCES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 
 MLP = {
     "network": "mlp",
@@ -49,6 +49,8 @@ TABLES_4_AND_5 = {
     },
 }
 
+PUBLISHED = {name: preset.published for name, preset in PRESETS.items() if preset.published}
+
 
 @pytest.mark.parametrize("name", sorted(TABLES_4_AND_5))
 def test_protocols_are_those_of_the_thesis(name):
@@ -84,8 +86,8 @@ def test_strategies_are_the_five_of_the_thesis_in_its_order():
 def test_every_strategy_fits_every_protocol(name):
     for values in (*STRATEGIES.values(), *ONE_SIDED.values()):
         assert PROTOCOLS[name].replace(**values).dataset in DATASETS
-    assert PROTOCOLS[name].replace(relaxation="adaptive", tolerance=TOLERANCES[name]).relaxation == "adaptive"
-    assert len(SEEDS[name]) == len(set(SEEDS[name])) >= 3
+    assert PROTOCOLS[name].replace(relaxation="adaptive", tolerance=PRESETS[name].tolerance).relaxation == "adaptive"
+    assert len(PRESETS[name].seeds) == len(set(PRESETS[name].seeds)) >= 3
 
 
 def test_the_other_one_sided_estimators_always_cost_one_nudged_phase():
@@ -96,8 +98,8 @@ def test_the_other_one_sided_estimators_always_cost_one_nudged_phase():
 
 
 def test_seeds_are_those_of_the_tables():
-    assert SEEDS["mnist"] == SEEDS["fashion-mnist"] == (42, 123, 456, 789, 1337)
-    assert SEEDS["cifar10"] == (42, 123, 456)
+    assert PRESETS["mnist"].seeds == PRESETS["fashion-mnist"].seeds == (42, 123, 456, 789, 1337)
+    assert PRESETS["cifar10"].seeds == (42, 123, 456)
 
 
 def test_published_results_are_tables_1_to_3():
@@ -128,7 +130,7 @@ def test_published_results_are_tables_1_to_3():
 def test_published_nudged_phases_are_what_the_protocols_expect(name):
     protocol = PROTOCOLS[name]
     updates = -(-DATASETS[protocol.dataset].train // protocol.batch_size)
-    for strategy, published in PUBLISHED[name].items():
+    for strategy, published in PRESETS[name].published.items():
         p = protocol.replace(**STRATEGIES[strategy]).policy.probabilities(protocol.epochs, updates)
         deviation = float(np.sqrt((p * (1 - p)).sum()))
         # Exactly for the two that draw nothing, and for the hybrids a mean of three seeds or more.

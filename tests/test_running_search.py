@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hybridep.config import InvalidInput
+from hybridep.config import LABELS, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.study.folder import StudyFolder
-from hybridep.study.plan import LABELS, Plan, PlannedTrial, SearchPlan, confirmations
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
 from hybridep.study.progress import Progress
 from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource
 from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped

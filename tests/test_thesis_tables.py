@@ -20,7 +20,7 @@ from analysis.thesis_report import main as report
 from analysis.thesis_report import write_thesis_report
 from analysis.thesis_tables import ThesisTable, caption, latex, markdown, pooled_deviation, read_table, shown_table
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.presets import ONE_SIDED, PROTOCOLS, PUBLISHED, SEEDS, STRATEGIES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study import study as running_study
 from hybridep.study.arguments import as_json
 from studies.thesis_tables import Args, plan
@@ -97,12 +97,12 @@ def row(table: ThesisTable, strategy: str, policy: str | None = None) -> pd.Seri
 # What is run
 
 
-@pytest.mark.parametrize("table", sorted(PUBLISHED))
+@pytest.mark.parametrize("table", sorted(name for name, preset in PRESETS.items() if preset.published))
 def test_a_table_runs_its_published_strategies_on_its_seeds_one_a_trial_under_its_protocol(table: str) -> None:
     planned = plan(Args(table=table))
     assert planned.protocol == PROTOCOLS[table]
     assert [(trial.strategy, trial.seeds) for trial in planned.fixed] == [
-        (name, (seed,)) for seed in SEEDS[table] for name in PUBLISHED[table]
+        (name, (seed,)) for seed in PRESETS[table].seeds for name in PRESETS[table].published
     ]
     for trial in planned.fixed:
         assert planned.protocol.replace(**trial.overrides) == PROTOCOLS[table].replace(**STRATEGIES[trial.strategy])
@@ -166,7 +166,7 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_mean_deviation_and_difference_are_those_of_the_seeds(tmp_path: Path) -> None:
-    accuracies = dict(zip(SEEDS["fashion-mnist"], (0.885, 0.886, 0.887, 0.888, 0.889), strict=True))
+    accuracies = dict(zip(PRESETS["fashion-mnist"].seeds, (0.885, 0.886, 0.887, 0.888, 0.889), strict=True))
     found = row(table_of(written(tmp_path / "s", FASHION, lambda strategy, seed: accuracies[seed])), "centered")
     assert found["test_acc"] == pytest.approx(0.887)
     assert found["test_acc_std"] == pytest.approx(math.sqrt(2.5) * 1e-3)
@@ -179,8 +179,8 @@ def test_mean_deviation_and_difference_are_those_of_the_seeds(tmp_path: Path) ->
 
 def test_costs_are_totals_of_a_training(tmp_path: Path) -> None:
     table = table_of(written(tmp_path / "s", FASHION))
-    assert row(table, "standard")["nudged_phases"] == PUBLISHED["fashion-mnist"]["standard"].nudged_phases == 50 * 469
-    assert row(table, "centered")["nudged_phases"] == PUBLISHED["fashion-mnist"]["centered"].nudged_phases
+    assert row(table, "standard")["nudged_phases"] == PRESETS["fashion-mnist"].published["standard"].nudged_phases == 50 * 469
+    assert row(table, "centered")["nudged_phases"] == PRESETS["fashion-mnist"].published["centered"].nudged_phases
     assert row(table, "centered")["relaxation_steps"] == 50 * 469 * (30 + 20)
     assert row(table, "centered")["train_seconds"] == pytest.approx(100)
 
@@ -335,7 +335,7 @@ def test_what_the_thesis_did_not_publish_is_an_em_dash(tmp_path: Path) -> None:
 
 
 def test_the_markdown_table_shows_both_means_their_difference_and_the_costs(tmp_path: Path) -> None:
-    accuracies = dict(zip(SEEDS["fashion-mnist"], (0.885, 0.886, 0.887, 0.888, 0.889), strict=True))
+    accuracies = dict(zip(PRESETS["fashion-mnist"].seeds, (0.885, 0.886, 0.887, 0.888, 0.889), strict=True))
     table = table_of(written(tmp_path / "s", FASHION, lambda strategy, seed: accuracies[seed]))
     text = markdown(table, shown_table(table))
     assert "| Centered EP | 88.70 ± 0.16 | 88.73 ± 0.17 | −0.03 | −0.18 | 46,900 | 46,900 | 1,172,500 | 100 | 5 |" in text

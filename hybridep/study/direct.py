@@ -14,7 +14,7 @@ from hybridep.datasets import DATASETS, Dataset, DatasetError, load, split
 from hybridep.estimators import averaging
 from hybridep.images import Images
 from hybridep.kernels import use_threads
-from hybridep.presets import PROTOCOLS, SEEDS, adapted
+from hybridep.presets import PRESETS, PROTOCOLS, adapted
 from hybridep.study.arguments import as_json, given, parse
 from hybridep.study.folder import default_path, git_state, machine, now, refuse_url, versions, write_json
 from hybridep.study.ranges import MOST_THREADS, require, require_seeds
@@ -133,7 +133,7 @@ def chosen_seeds(args: DirectArguments, seeds: tuple[int, ...]) -> tuple[int, ..
     """The seeds that were given, or the protocol's own."""
     if seeds:
         require_seeds("seeds", seeds)
-    return seeds or SEEDS[args.protocol or args.dataset]
+    return seeds or PRESETS[args.protocol or args.dataset].seeds
 
 
 def check_estimators(names: tuple[str, ...]) -> None:
@@ -150,7 +150,7 @@ def shortened(args: DirectArguments, protocol: TrialConfig, seeds: tuple[int, ..
     """How a run falls short of `epochs` epochs of all the protocol's images on its seeds, or "" where it does not."""
     published = PROTOCOLS[args.protocol or args.dataset]
     images, all_images = (config.train_samples or DATASETS[args.dataset].train for config in (protocol, published))
-    usual = len(SEEDS[args.protocol or args.dataset])
+    usual = len(PRESETS[args.protocol or args.dataset].seeds)
     parts = [
         (protocol.epochs < epochs, f"{protocol.epochs} of {epochs} epochs"),
         (images < all_images, f"{images:,} of {all_images:,} training images"),

@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hybridep.config import TrialConfig
+from hybridep.config import LABELS, TrialConfig
 from hybridep.study.folder import StudyFolder
 from hybridep.study.front import Point, front
 from search_spaces import Space
 
-# What the flat configuration of a trial holds beside overrides of the protocol.
-LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # A strategy that is not on the front but within so many standard errors of it may be there by right.
 CONFIRM_WITHIN: Final = 1.0
 # The controls train centered for these shares of its epochs: half costs what one-sided strategies do, three quarters what the thesis's
