@@ -108,10 +108,10 @@ def test_a_table_runs_its_published_strategies_on_its_seeds_one_a_trial_under_it
         assert planned.protocol.replace(**trial.overrides) == PROTOCOLS[table].replace(**STRATEGIES[trial.strategy])
 
 
-def test_the_collapse_bench_runs_seven_strategies_with_few_free_steps_and_with_the_free_phase_converged() -> None:
+def test_the_collapse_bench_runs_nine_strategies_with_few_free_steps_and_with_the_free_phase_converged() -> None:
     planned = plan(Args(table="fashion-conv"))
     configs = [(trial, planned.protocol.replace(**trial.overrides)) for trial in planned.fixed]
-    assert len(configs) == 7 * 2 * 3
+    assert len(configs) == 9 * 2 * 3
     fixed = [config for _, config in configs if config.relaxation == "fixed"]
     converged = [config for _, config in configs if config.relaxation == "adaptive"]
     assert len(fixed) == len(converged)
