@@ -12,7 +12,7 @@ import torch
 
 from analysis.relaxation_speed import as_text, tolerances_figure, with_speed
 from hybridep.config import TrialConfig
-from hybridep.estimators import ESTIMATORS
+from hybridep.estimators import stencil
 from hybridep.presets import PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps
 from studies import relaxation_benchmark
@@ -40,11 +40,11 @@ def test_autograd_and_fixed_steps_give_the_same_gradient(config: TrialConfig, es
     closed_form = ClosedForm(config, FixedSteps(config.T1, config.T2), torch.float64)
     autograd = AutogradEP(config, torch.float64)
     autograd.load(closed_form.network.parameters)
-    expected, found = (implementation.update(*minibatch(), ESTIMATORS[estimator]) for implementation in (autograd, closed_form))
+    expected, found = (implementation.update(*minibatch(), stencil(estimator)) for implementation in (autograd, closed_form))
     for part, other in zip(expected.gradient, found.gradient, strict=True):
         torch.testing.assert_close(part, other, rtol=1e-9, atol=1e-12)
     assert expected.free_steps.tolist() == found.free_steps.tolist() == [7] * 6
-    assert expected.nudged_steps.tolist() == found.nudged_steps.tolist() == [4] * 6 * ESTIMATORS[estimator].nudged_phases
+    assert expected.nudged_steps.tolist() == found.nudged_steps.tolist() == [4] * 6 * stencil(estimator).nudged_phases
 
 
 def test_measuring_an_update_leaves_the_weights_as_they_are() -> None:
@@ -52,7 +52,7 @@ def test_measuring_an_update_leaves_the_weights_as_they_are() -> None:
         closed_form = ClosedForm(CONV, FixedSteps(1, 1))
         implementation.load(closed_form.network.parameters)
         x, target = (part.float() for part in minibatch())
-        first, second = (implementation.update(x, target, ESTIMATORS["centered"]) for _ in range(2))
+        first, second = (implementation.update(x, target, stencil("centered")) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))
 
 
@@ -66,10 +66,10 @@ def test_every_relaxation_has_the_same_limit_where_there_is_one_equilibrium(conf
     assert [reference.unconverged["standard"] for reference in references] == [0, 0]
     torch.testing.assert_close(references[0].gradients["standard"], references[1].gradients["standard"], rtol=1e-6, atol=1e-9)
     patient = ClosedForm(config, FixedSteps(400, 400), torch.float64)
-    gradient = patient.update(*minibatch(), ESTIMATORS["standard"]).gradient
+    gradient = patient.update(*minibatch(), stencil("standard")).gradient
     assert relative_error(gradient, references[0].gradients["standard"]) < 1e-6
     hasty = ClosedForm(config, FixedSteps(2, 1), torch.float64)
-    assert relative_error(hasty.update(*minibatch(), ESTIMATORS["standard"]).gradient, references[0].gradients["standard"]) > 1e-3
+    assert relative_error(hasty.update(*minibatch(), stencil("standard")).gradient, references[0].gradients["standard"]) > 1e-3
 
 
 def test_a_step_costs_two_products_a_connection_without_that_of_the_input() -> None:

@@ -48,10 +48,10 @@ def written(
     assert args.table is not None
     per_epoch = updates or math.ceil((args.train_samples or 128 * UPDATES[args.table]) / 128)
     description = {
-        "format": 1,
+        "format": 2,
         "kind": "thesis_tables",
         "arguments": as_json(args),
-        "protocol": planned.protocol.model_dump(mode="json"),
+        "protocol": planned.protocol.flat("json"),
         "seeds": list(planned.seeds),
         "trials_planned": planned.trials,
         "dataset": {"name": planned.protocol.dataset, "checksum": checksum},
@@ -62,7 +62,7 @@ def written(
     (folder / "study.json").write_text(json.dumps(description), encoding="utf-8")
     for trial in planned.fixed:
         config = planned.protocol.replace(**trial.overrides)
-        cheap = config.schedule().mean
+        cheap = config.policy.known_mean
         lines = []
         epochs = 1 if trial.name in unfinished else config.epochs
         for epoch in range(1, epochs + 1):
@@ -117,7 +117,7 @@ def test_the_collapse_bench_runs_nine_strategies_with_few_free_steps_and_with_th
     assert len(fixed) == len(converged)
     assert {(config.T1, config.T2, config.tolerance) for config in fixed} == {(30, 20, None)}
     assert {(config.T1, config.T2, config.tolerance) for config in converged} == {(300, 20, 1e-6)}
-    assert {config.cheap for config in fixed} == {"standard", "random_sign", "negative"}
+    assert {config.cheap.name for config in fixed} == {"standard", *ONE_SIDED}
     assert len({trial.name for trial, _ in configs}) == len(configs)
     # To whoever reads trials.csv, a strategy under another policy is another strategy.
     assert len({(trial.strategy, trial.seeds) for trial, _ in configs}) == len(configs)
@@ -348,7 +348,7 @@ def test_the_latex_table_is_a_float_with_as_many_cells_in_every_line(tmp_path: P
     text = latex(table, shown_table(table))
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     lines = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 1 + 14
+    assert len(lines) == 1 + 2 * 9
     assert {line.count(" & ") for line in lines} == {shown_table(table).shape[1] - 1}
     assert not re.search(r"(?<!\\)[%_#]", text.split("\n", 1)[1].replace(r"\label{tab:", ""))
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
@@ -405,7 +405,14 @@ def test_each_policy_has_a_row_of_panels(tmp_path: Path) -> None:
     assert len(titles) == 2 * 4
     assert all("fixed, T1 = 30" in title for title in titles[:4])
     assert all("within T1 = 300" in title for title in titles[4:])
-    assert {line.get_label() for line in figure.axes[3].lines} == {"Standard EP", "Centered EP", "Random-sign EP", "Negative EP"}
+    assert {line.get_label() for line in figure.axes[3].lines} == {
+        "Standard EP",
+        "Centered EP",
+        "Alternating EP",
+        "Split sign EP",
+        "Random sign EP",
+        "Negative EP",
+    }
 
 
 # Whole runs
