@@ -19,7 +19,7 @@ from analysis.results import LARGEST, Trial, checked_value, csv_value, make_tria
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, RESULT_COLUMNS, THESIS, TOTAL_COLUMNS
 from hybridep.config import InvalidInput
 
-FORMAT = 1
+FORMATS = (1, 2)
 TEXT_COLUMNS = ("trial_id", "strategy", "knots", "description")
 
 
@@ -139,9 +139,9 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], list[str]]:
     except ValueError:  # broken JSON or broken UTF-8
         return {}, ["study.json is damaged: trials are taken as they describe themselves, and the longest counts as complete."]
     notes = []
-    if header.get("format") != FORMAT:
+    if header.get("format") not in FORMATS:
         written = f"format {header['format']!r}" if "format" in header else "no format number"
-        notes.append(f"study.json has {written}, this version knows format {FORMAT}: columns that both know are analysed.")
+        notes.append(f"study.json has {written}, this version knows formats {FORMATS[0]} and {FORMATS[1]}: columns that both know are analysed.")
     for entry, kind in (("protocol", dict), ("arguments", dict), ("dataset", dict), ("seeds", list)):
         if not isinstance(header.get(entry), kind):
             header[entry] = kind()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+import hybridep.schedules  # noqa: F401  # they come first where families are listed
 from hybridep.policies import AdaptivePolicy
 
 if TYPE_CHECKING:

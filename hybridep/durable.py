@@ -65,7 +65,7 @@ class DurableTrial(StrategyTrial):
             else:
                 self._begin()
                 self._checkpoints = Checkpoints.of(self._trials, self._config["trial"])
-                identity = {"config": self._configs[0].model_dump_json(), "dataset": self._dataset.checksum}
+                identity = {"config": json.dumps(self._configs[0].flat("json")), "dataset": self._dataset.checksum}
                 self._identity = {**identity, "seeds": self._config["seeds"]}
                 self._seconds = 0.0
                 self._lost = 0

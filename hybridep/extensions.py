@@ -38,16 +38,19 @@ class Extension:
         return cls(path.name, source, _digest(source))
 
     @classmethod
-    def kept(cls, stored: Any, study: str) -> Self:
-        """One that a study.json holds; InvalidInput where it is not what it was."""
+    def kept(cls, description: Mapping[str, Any], study: str) -> list[Self]:
+        """Those that a study.json holds; InvalidInput where one is missing or not what it was."""
+        arguments = description.get("arguments")
+        named = arguments.get("extend") if isinstance(arguments, dict) else None
+        stored = description.get("extensions", [])
         try:
-            extension = cls(**stored)
-            whole = extension.sha256 == _digest(extension.source)
+            found = [cls(**extension) for extension in stored]
+            whole = all(extension.sha256 == _digest(extension.source) for extension in found)
         except (TypeError, AttributeError):
             whole = False
-        if not whole:
-            raise InvalidInput(f"{study}: an extension of its study.json is missing or was changed; --extend cannot be given anew")
-        return extension
+        if not whole or (named and not found):
+            raise InvalidInput(f"{study}: an extension in its study.json is missing or was changed")
+        return found
 
     def as_json(self) -> dict[str, str]:
         return asdict(self)

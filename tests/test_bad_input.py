@@ -115,7 +115,7 @@ def begun(tmp_path: Path) -> Path:
         ("--init-gain inf", "init_gain inf:"),
         ("--kernel -1", "kernel -1:"),
         ("--network conv --channels 0 --sizes 10", "channels 0"),
-        ("--channels 8", "channels 8 applies to network=conv only"),
+        ("--channels 8", "channels 8: network mlp takes only"),
         ("--dtype float16", "float16"),
         ("--warmup-epochs 99", "warmup_epochs 99"),
         ("--eta-min nan", "eta_min nan:"),
@@ -208,7 +208,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     [
         (lambda study: study.clear(), "study.json is damaged (format is missing"),
         (lambda study: study.pop("arguments"), "study.json is damaged (arguments is missing"),
-        (lambda study: study.update(format=99), "was written in format 99, this version reads format 1"),
+        (lambda study: study.update(format=99), "was written in format 99, this version reads format 2"),
         (lambda study: study.update(format="1"), "study.json is damaged (format is missing or not a int)"),
         (lambda study: study.update(kind="thesis_tables"), "is a thesis_tables study"),
         (lambda study: study["arguments"].update(trials="many"), "study.json is damaged (arguments: trials 'many'"),
@@ -520,7 +520,7 @@ def test_a_trial_with_damaged_files_ends_with_the_rows_of_an_undisturbed_one(
         if json.loads(line)["done"]:
             break
     folder.close()
-    clock = ("epoch_seconds", "time_total_s", "timestamp")
+    clock = ("epoch_seconds", "time_total_s", "timestamp", "load")
     found = {}
     for text in files.results.read_bytes().splitlines():
         row = parsed(text)
@@ -532,14 +532,20 @@ def test_a_trial_with_damaged_files_ends_with_the_rows_of_an_undisturbed_one(
 
 def parsed(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=str)
     except ValueError:
         return {}
     return row if isinstance(row, dict) else {}
 
 
 @pytest.mark.parametrize(
-    "changed", [{"config": {**COSINE, "skew": 0.4}}, {"config": {**COSINE, "seeds": [3, 6]}}, {"protocol": {**PROTOCOL, "T1": 9}}]
+    "changed",
+    [
+        {"config": {**COSINE, "skew": 0.4}},
+        {"config": {**COSINE, "family": "inverse_cosine"}},
+        {"config": {**COSINE, "seeds": [3, 6]}},
+        {"protocol": PROTOCOL.replace(T1=9)},
+    ],
 )
 def test_a_trial_does_not_go_on_from_a_checkpoint_of_another_configuration(stopped: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
     shutil.copytree(stopped, tmp_path / "copy")

@@ -111,7 +111,7 @@ def test_a_study_searches_own_classes_and_goes_on_with_its_copy_when_the_file_ha
     (study / "study.json").write_text(json.dumps(damaged))
     refused = sweep("--resume", str(study), "--trials", "6")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "was changed" in refused.stderr
+    assert "missing or was changed" in refused.stderr
 
 
 WHERE = """

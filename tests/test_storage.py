@@ -269,7 +269,7 @@ def test_a_study_at_a_url_whose_driver_is_killed_is_completed_on_another_machine
     second = run(tmp_path / "b", "--resume", url)
     shown, complaint = second.communicate(timeout=300)
     assert (second.returncode, complaint) == (0, "")
-    assert shown.startswith(f"{url}: 7 trials of 3 epochs on seeds 0\n")
+    assert shown.startswith(f"{url}: 8 trials of 3 epochs on seeds 0\n")
     assert kept_rows(tmp_path / "kept") == kept_rows(tmp_path / "calm")
     made, whole = (
         {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()} for top in (tmp_path / "kept", tmp_path / "calm")

@@ -25,12 +25,12 @@ def begin_in(trials: str | Path, config: dict[str, Any] = COSINE, protocol: Tria
     if isinstance(trials, Path):
         (trials / config["trial"]).mkdir(exist_ok=True)
     trial = DurableTrial.__new__(DurableTrial)  # Tune's own constructor wants a cluster
-    trial.setup(dict(config), protocol=protocol, dataset=digits(), trials=str(trials), cpus=1.0, gpus=0.0)
+    trial.setup(dict(config), protocol=protocol.flat(), dataset=digits(), trials=str(trials), cpus=1.0, gpus=0.0)
     return trial
 
 
 def rows(trial: DurableTrial, epochs: int) -> list[dict[str, Any]]:
-    """The next epochs, without what depends on the clock."""
-    lines = [json.loads(trial.step()["line"]) for _ in range(epochs)]
+    """The next epochs, without what depends on the clock; NaN as text, which is equal to itself."""
+    lines = [json.loads(trial.step()["line"], parse_constant=str) for _ in range(epochs)]
     clock = ("epoch_seconds", "time_total_s", "timestamp", "load")
     return [{name: value for name, value in line.items() if not name.startswith(clock)} for line in lines]

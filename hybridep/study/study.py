@@ -91,15 +91,17 @@ def load_extensions(argv: Sequence[str] | None) -> None:
         found, _ = named.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     except argparse.ArgumentError:
         return  # the parser of all arguments tells
+    if found.resume is not None and found.repeat is not None:
+        return  # nor can both be given
     extensions = [Extension.read(path) for path in found.extend]
     if found.resume is not None:
         path, mirror = located(found.resume, "--resume")
         description = read_description(path / "study.json", "--resume", found.resume, mirror)
-        extensions = [Extension.kept(stored, f"--resume {found.resume}") for stored in description.get("extensions", [])]
+        extensions = Extension.kept(description, f"--resume {found.resume}")
     elif found.repeat is not None:
         file = found.repeat / "study.json" if found.repeat.is_dir() else found.repeat
         description = read_description(file, "--from", found.repeat)
-        extensions += [Extension.kept(stored, f"--from {found.repeat}") for stored in description.get("extensions", [])]
+        extensions += Extension.kept(description, f"--from {found.repeat}")
     for extension in extensions:
         extension.load()
 
