@@ -29,12 +29,12 @@ def begin(tmp_path: Path) -> Begin:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
 def test_columns_are_means_over_seeds_with_their_deviation(values: list[float]) -> None:
-    merged = over_seeds([{"epoch": 2, "p_std": 0.5, "test_acc": value} for value in values])
-    assert (merged["epoch"], merged["p_std"]) == (2, 0.5)
+    merged = over_seeds([{"epoch": 2, "learning_rate": 0.5, "test_acc": value} for value in values])
+    assert (merged["epoch"], merged["learning_rate"]) == (2, 0.5)
     assert merged["test_acc"] == pytest.approx(np.mean(values))
     assert merged["test_acc_std"] == pytest.approx(np.std(values, ddof=1))
     assert merged["test_acc_by_seed"] == values
-    assert "p_std_by_seed" not in merged
+    assert "learning_rate_by_seed" not in merged
 
 
 def test_one_seed_has_no_deviation() -> None:
