@@ -224,7 +224,7 @@ def test_a_study_holds_every_epoch_of_the_thesis_and_of_the_search(complete: tup
 def test_a_study_describes_itself(complete: tuple[Path, str]) -> None:
     description = json.loads((complete[0] / "study.json").read_text())
     assert (description["kind"], description["seeds"], description["trials_planned"]) == ("schedule_sweep", [0, 1], 9)
-    assert TrialConfig(**description["protocol"]).sizes == (64, 16, 10)
+    assert TrialConfig(**description["protocol"]).network.sizes == (64, 16, 10)
     assert description["started"] <= description["ended"]
     assert {"hybridep", "torch", "numpy", "ray", "optuna", "python"} == set(description["versions"])
 
