@@ -28,6 +28,7 @@ from analysis.tables import (
     strategies_table,
     write_csv,
 )
+from hybridep.command import as_command
 from hybridep.config import InvalidInput
 
 SHOWN_IN_TERMINAL = [
@@ -150,12 +151,18 @@ def main(arguments: Arguments) -> None:
     print(f"{summary.text}\n{summary.page}")
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """The report that the command line asks for; the process's exit code."""
     try:
         main(tyro.cli(Arguments, prog="python -m analysis.report"))
     except InvalidInput as mistake:
         print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except OSError as problem:
         print(f"error: {problem.filename or '--out'}: {problem.strerror}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    as_command(command)

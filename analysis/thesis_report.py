@@ -11,6 +11,7 @@ import tyro
 from analysis.tables import as_text, write_csv
 from analysis.thesis_figures import draw_thesis_figures
 from analysis.thesis_tables import latex, markdown, read_table, shown_table
+from hybridep.command import as_command
 from hybridep.config import InvalidInput
 
 
@@ -61,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

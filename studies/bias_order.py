@@ -1,6 +1,5 @@
 """Measure how the bias of each estimator grows with β, and where the hybrid's two regimes meet (thesis section 2, eq. 5-13)."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from tyro.conf import arg
 
 from analysis.bias import draw, report
+from hybridep.command import as_command
 from hybridep.config import BETA_RANGE, MOST_SEED, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, fit_order, in_double, mixture
@@ -182,4 +182,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

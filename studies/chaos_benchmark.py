@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from hybridep.cluster import node
 from hybridep.cluster.access import LOOPBACK, Address
 from hybridep.cluster.node import NodePlan, StartedNode, StartFailed
 from hybridep.cluster.processes import Process
+from hybridep.command import as_command
 from hybridep.config import MOST_SEED, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.storage import is_url
@@ -27,7 +29,8 @@ from hybridep.study.arguments import FolderArgs, parse, refuse
 from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import MOST_REPETITIONS, require
-from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED, main
+from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED
+from hybridep.study.study import main as run_study
 
 KIND: Final = "chaos_benchmark"
 SEEDS: Final = (0, 1, 2, 3)
@@ -226,11 +229,15 @@ def benchmark(args: Args) -> int:
     return COMPLETE if complete else STOPPED
 
 
-if __name__ == "__main__":
-    if "--study" in sys.argv:
-        sys.exit(main(KIND, Args, plan, write_report=lambda folder: None))
+def main(argv: Sequence[str] | None = None) -> int:
+    """The benchmark, or with --study what it runs in processes that are killed; the exit code."""
     try:
-        sys.exit(benchmark(parse(Args, None)))
+        args = parse(Args, argv)
     except InvalidInput as mistake:
         print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(INVALID)
+        return INVALID
+    return run_study(KIND, Args, plan, argv, write_report=lambda folder: None) if args.study else benchmark(args)
+
+
+if __name__ == "__main__":
+    as_command(main)

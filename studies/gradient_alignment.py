@@ -1,6 +1,5 @@
 """Align estimators with the BPTT gradient while a network trains (thesis Appendix B, Figure 4)."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from tyro.conf import arg
 
 from analysis.alignment import draw, report, summarise
+from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, MOST_STEPS, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import TO_REST, alignment, free_phase, in_double, settled_bptt
@@ -156,4 +156,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

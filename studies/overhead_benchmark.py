@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridep.command import as_command
 from hybridep.config import InvalidInput
 from hybridep.datasets import DATASETS, DatasetError
 from hybridep.presets import PROTOCOLS
@@ -261,4 +262,4 @@ def mebibytes_below(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

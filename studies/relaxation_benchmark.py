@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
+from hybridep.command import as_command
 from hybridep.config import TOLERANCE_RANGE, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
 from hybridep.estimators import stencil
@@ -334,4 +335,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

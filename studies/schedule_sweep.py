@@ -1,8 +1,8 @@
 """Search for strategies with more accuracy for fewer nudged phases than the thesis's five, which run beside them on the same seeds."""
 
-import sys
 from dataclasses import dataclass
 
+from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
 from hybridep.presets import PRESETS, PROTOCOLS, STRATEGIES, adapted
@@ -128,4 +128,4 @@ def chosen_protocol(args: Args) -> TrialConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(main("schedule_sweep", Args, plan))
+    as_command(lambda: main("schedule_sweep", Args, plan))

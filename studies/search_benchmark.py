@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
+from hybridep.command import as_command
 from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
@@ -132,4 +133,4 @@ def compare(folders: Sequence[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -1,11 +1,11 @@
 """Train the strategies of one table of the thesis under its protocol, and set the results beside the published ones."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import FolderArgs
@@ -116,4 +116,4 @@ def write_report(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("thesis_tables", Args, plan, write_report=write_report))
+    as_command(lambda: main("thesis_tables", Args, plan, write_report=write_report))

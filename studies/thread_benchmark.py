@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 
 import pandas as pd
 
+from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, DatasetError, load
 from hybridep.presets import PROTOCOLS, adapted
@@ -174,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -4,11 +4,12 @@ Take this where a study's report, its resuming and its confirmation are not want
 scheduler here that stops trials early, such as ASHA: schedules that are good late look bad early, and would be the first to go.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
+
+from hybridep.command import as_command
 
 
 @dataclass(frozen=True)
@@ -56,4 +57,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -11,6 +11,7 @@ from hybridep.cluster.access import DEFAULT_PORT, LOOPBACK, Address, check_acces
 from hybridep.cluster.machine import DriverFault, NoDriver, cpus, gpus, schedulable
 from hybridep.cluster.node import NodePlan, StartFailed, check_devices, run, start, started_nodes, stop
 from hybridep.cluster.status import cluster_status
+from hybridep.command import as_command
 from hybridep.config import InvalidInput
 
 DONE, FAILED, INVALID = 0, 1, 2
@@ -186,4 +187,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -113,7 +113,7 @@ def check_devices(devices: Iterable[str]) -> None:
 
 
 def run(plan: NodePlan, folder: Path | None = None) -> int:
-    """Start a node and hold it until SIGTERM or SIGINT, then end it; the exit code. It changes the environment of its process."""
+    """Start a node and hold it until SIGTERM, SIGINT or SIGHUP, then end it; the exit code. It changes the environment of its process."""
     folder = folder or _new_folder()
     os.environ.update(
         ray_environment(plan.head.host),
@@ -150,7 +150,7 @@ def run(plan: NodePlan, folder: Path | None = None) -> int:
         print(started.plan, flush=True)
         while not (dead := node.dead_processes()):  # type: ignore[no-untyped-call]
             time.sleep(POLL_SECONDS)
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
         shutil.rmtree(folder, ignore_errors=True)
         return 0

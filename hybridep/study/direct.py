@@ -87,12 +87,10 @@ def run_directly(kind: str, arguments: type[A], make_plan: Callable[[A], DirectP
     except (InvalidInput, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return INVALID
-    use_threads(args.threads)
     try:
+        use_threads(args.threads)
         study(args, plan, dataset, path)
         write_json(path / "study.json", {**description, "ended": now()})
-    except BrokenPipeError:
-        return STOPPED  # whoever read the output has had enough
     except OSError as error:
         print(f"error: --out {path}: cannot be written ({error.strerror or error})", file=sys.stderr)
         return STOPPED
