@@ -96,7 +96,7 @@ def answer(study: Study, allow_collapse: bool = False) -> Answer:
         importances=importance,
         load=_load(study),
         omitted=tuple(omitted),
-        notes=(*study.notes, *strategies.notes, *_caveats(strategies)),
+        notes=(*_missing(study), *study.notes, *strategies.notes, *_caveats(strategies)),
     )
 
 
@@ -163,6 +163,19 @@ def _load(study: Study) -> str:
     """How busy the machine was, in words: runnable processes for each CPU."""
     load = study.trials["load"].dropna()
     return f"at a load of {load.min():.1f} to {load.max():.1f} processes for each CPU" if len(load) == len(study.trials) else ""
+
+
+def _missing(study: Study) -> list[str]:
+    """How far each study is that is not complete, and how it goes on; also where folders of trials were lost."""
+    notes = []
+    for folder, name, header in zip(study.folders, study.names, study.headers, strict=True):
+        planned = header.get("trials_planned")
+        rows = study.trials[study.trials["study"] == name] if len(study.names) > 1 else study.trials
+        there = rows.loc[(rows["origin"] != "confirm") & (rows["status"] != "running"), "trial_id"].nunique()
+        if isinstance(planned, int) and there < planned:
+            told = f"This study is not complete: {there} of its {planned} trials have ended."
+            notes.append(f"{told} Continue with: python studies/{header.get('kind', 'schedule_sweep')}.py --resume {folder}")
+    return notes
 
 
 def _caveats(strategies: Strategies) -> list[str]:

@@ -44,6 +44,7 @@ def merge(studies: Sequence[Study]) -> Study:
         notes.append(f"{repeated} rows repeat a strategy and seed of another study: the first study's are compared.")
     return Study(
         names=tuple(names),
+        folders=tuple(study.folders[0] for study in studies),
         headers=tuple(study.headers[0] for study in studies),
         trials=rows.loc[report_order(rows)].reset_index(drop=True),
         curves=pd.concat(curves, ignore_index=True),

@@ -28,11 +28,12 @@ class Study:
     """One study, or several of one protocol merged.
 
     `trials` has a row per trial and seed, `curves` a row per trial, seed and epoch; columns as in trials.csv and curves.csv.
-    `names` are those of the folders, `headers` the contents of their study.json. `notes` are sentences on what could not be read or
+    `names` are those of the `folders`, `headers` the contents of their study.json. `notes` are sentences on what could not be read or
     compared.
     """
 
     names: tuple[str, ...]
+    folders: tuple[Path, ...]
     headers: tuple[dict[str, Any], ...]
     trials: pd.DataFrame
     curves: pd.DataFrame
@@ -101,7 +102,7 @@ def read_study(folder: Path) -> Study:
         rows, curves = _read_table(folder / "trials.csv", TOTAL_COLUMNS), _read_table(folder / "curves.csv")
     else:
         raise InvalidInput(f"{folder}: holds no results, neither ray/ nor trials.csv and curves.csv")
-    return Study((folder.resolve().name,), (header,), rows, curves, tuple(notes))
+    return Study((folder.resolve().name,), (folder,), (header,), rows, curves, tuple(notes))
 
 
 def planned_epochs(trials: pd.DataFrame) -> pd.Series:
@@ -141,7 +142,7 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], list[str]]:
     notes = []
     if header.get("format") not in FORMATS:
         written = f"format {header['format']!r}" if "format" in header else "no format number"
-        notes.append(f"study.json has {written}, this version knows formats {FORMATS[0]} and {FORMATS[1]}: columns that both know are analysed.")
+        notes.append(f"study.json has {written}, this version knows format {FORMATS[-1]}: columns that both know are analysed.")
     for entry, kind in (("protocol", dict), ("arguments", dict), ("dataset", dict), ("seeds", list)):
         if not isinstance(header.get(entry), kind):
             header[entry] = kind()

@@ -18,7 +18,6 @@ from analysis.still import save_still
 from analysis.tables import (
     as_latex,
     as_markdown,
-    as_text,
     front_table,
     main_strategies,
     shown_dominance,
@@ -28,21 +27,15 @@ from analysis.tables import (
     strategies_table,
     write_csv,
 )
+from analysis.terminal import as_text, wrapped
 from hybridep.command import as_command
 from hybridep.config import InvalidInput
 
-SHOWN_IN_TERMINAL = [
-    "Front",
-    "Strategy",
-    "What it is",
-    "Test accuracy (%)",
-    "Validation accuracy (%)",
-    "Nudged phases",
-    "Of centered (%)",
-    "Relaxation steps",
-    "P(front)",
-    "Seeds",
-]
+# In the order in which they are given up where a terminal is narrow, the last one first.
+SHOWN_IN_TERMINAL = (
+    *("Strategy", "What it is", "Test accuracy (%)", "Validation accuracy (%)", "Of centered (%)", "Nudged phases", "Seeds"),
+    *("95 % interval", "Relaxation steps", "P(front)", "Time (s)"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,22 +101,16 @@ def _write_figures(found: Answer, folder: Path) -> None:
 
 
 def _text(found: Answer) -> str:
+    """The answer first, then the table, then the rest, as wide as the terminal is."""
     shown = shown_strategies(found, main_strategies(found))
-    table = as_text(shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]) if len(shown) else ""
-    return (
-        "\n".join(
-            filter(
-                None,
-                [
-                    table,
-                    headline(found),
-                    *(f"- {sentence}" for sentence in [*certainty(found), *findings(found)]),
-                    *(f"! {note}" for note in found.notes),
-                ],
-            )
-        )
-        + "\n"
-    )
+    parts = [wrapped(headline(found)), ""]
+    if len(shown):
+        front = [mark != "" for mark in shown["Front"]]
+        table = shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]
+        table = table.assign(Strategy=[f"{'● ' if member else '  '}{name}" for member, name in zip(front, table["Strategy"], strict=True)])
+        parts += [as_text(table, marked=front), wrapped("● on the front: nothing else is both cheaper and more accurate."), ""]
+    parts += [wrapped(sentence, "- ") for sentence in [*certainty(found), *findings(found), *found.omitted]]
+    return "\n".join([*parts, *(wrapped(note, "! ") for note in found.notes)]) + "\n"
 
 
 @dataclass(frozen=True)

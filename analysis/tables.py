@@ -8,7 +8,7 @@ import pyarrow  # type: ignore[import-untyped]
 from pyarrow import csv
 
 from analysis.answer import Answer
-from analysis.escape import for_csv, for_latex, for_markdown, visible
+from analysis.escape import for_csv, for_latex, for_markdown
 from analysis.vocabulary import COSTS, METRICS, strategy_label
 from analysis.words import count, p_value, percent, point_span, points, probability, seconds, span, spread
 
@@ -158,31 +158,18 @@ def shown_samplers(answer: Answer) -> pd.DataFrame:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """A pipe table, numbers to the right."""
-    lines = [list(table.columns), ["---:" if _numeric(table[name]) else "---" for name in table.columns], *table.to_numpy().tolist()]
+    lines = [list(table.columns), ["---:" if numeric(table[name]) else "---" for name in table.columns], *table.to_numpy().tolist()]
     return "".join("| " + " | ".join(for_markdown(str(cell)) for cell in line) + " |\n" for line in lines)
 
 
 def as_latex(table: pd.DataFrame) -> str:
     """A booktabs tabular, numbers to the right."""
-    columns = "".join("r" if _numeric(table[name]) else "l" for name in table.columns)
+    columns = "".join("r" if numeric(table[name]) else "l" for name in table.columns)
     lines = [" & ".join(for_latex(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """Columns aligned with spaces."""
-    right = [_numeric(table[name]) for name in table.columns]
-    table = table.astype(str).map(visible)
-    widths = [max(map(len, [name, *table[name]])) for name in table.columns]
-    lines = [list(table.columns), ["─" * width for width in widths], *table.to_numpy().tolist()]
-    cells = [
-        [cell.rjust(width) if aside else cell.ljust(width) for cell, width, aside in zip(line, widths, right, strict=True)]
-        for line in lines
-    ]
-    return "".join("  ".join(line).rstrip() + "\n" for line in cells)
-
-
-def _numeric(column: pd.Series) -> bool:
+def numeric(column: pd.Series) -> bool:
     """Whether a column of text holds numbers (and dashes) only."""
     return bool(len(column)) and all(cell[:1] in "0123456789+−–—<>-" for cell in column.astype(str) if cell)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from analysis.tables import as_text, write_csv
+from analysis.tables import write_csv
+from analysis.terminal import as_text, wrapped
 from analysis.thesis_figures import draw_thesis_figures
 from analysis.thesis_tables import latex, markdown, read_table, shown_table
 from hybridep.command import as_command
@@ -32,7 +33,16 @@ def write_thesis_report(folders: Sequence[Path], out: Path) -> str:
     (out / "table.md").write_text(markdown(table, shown), encoding="utf-8")
     (out / "table.tex").write_text(latex(table, shown), encoding="utf-8")
     draw_thesis_figures(table, out / "figures")
-    return "\n".join(["", table.title, "", as_text(shown), *table.notes, f"Written to {out}: table.csv, table.md, table.tex, figures/"])
+    return "\n".join(
+        [
+            "",
+            wrapped(table.title),
+            "",
+            as_text(shown),
+            *map(wrapped, table.notes),
+            f"Written to {out}: table.csv, table.md, table.tex, figures/",
+        ]
+    )
 
 
 @dataclass(frozen=True)

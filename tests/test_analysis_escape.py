@@ -20,7 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.escape import REPLACEMENT, for_csv, for_figure, for_html, for_latex, for_markdown, for_script, from_csv, visible
-from analysis.tables import as_latex, as_markdown, as_text, write_csv
+from analysis.tables import as_latex, as_markdown, write_csv
+from analysis.terminal import as_text
 
 PRINTABLE = "".join(filter(str.isprintable, string.printable))
 NAMES = [

@@ -234,7 +234,8 @@ def test_a_study_prints_where_it_stands_and_nothing_of_rays(complete: tuple[Path
     first, *rest = shown.splitlines()
     assert first == f"{study}: 9 trials of 3 epochs on seeds 0 1"
     progress = [line for line in rest if " trials done" in line]
-    assert progress[-1].startswith("9/9 trials done, 0 running | 0:00 left | front: ")
+    assert progress[0].startswith("0/9 trials done, starting Ray | 0:0")
+    assert re.match(r"9/9 trials done, 0 running \| \d:\d\d elapsed \| 0:00 left \| front in validation accuracy: ", progress[-1])
     assert "ray" not in shown.replace(str(study), "").replace("array", "").lower()
 
 
@@ -292,7 +293,9 @@ def test_a_study_whose_processes_are_killed_ends_with_the_same_rows(complete: tu
     process.send_signal(signal.SIGINT)
     shown, complaint = process.communicate(timeout=20)
     assert process.returncode == 130, complaint
-    assert f"Stopped. Continue with: python {STUDIES / 'schedule_sweep.py'} --resume {study}\n" in shown
+    assert shown.endswith(f"Stopped. Continue with: python {STUDIES / 'schedule_sweep.py'} --resume {study}\n")
+    if any(row.get("done") for trial in result_rows(study).values() for row in trial):
+        assert "This study is not complete: " in (study / "report.html").read_text()
 
     stood = sum(map(len, result_rows(study).values()))
     process = running("--resume", str(study))

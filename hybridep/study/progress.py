@@ -1,33 +1,49 @@
-"""How far a study is: one line that is renewed on a terminal, a line now and then elsewhere."""
+"""How far a study is: a bar and the front so far, renewed on a terminal; a line now and then elsewhere."""
 
 import math
-import shutil
-import sys
 import time
 from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from hybridep.study.front import Point, front, words
 
 REFRESH_SECONDS: Final = 0.5
 PLAIN_SECONDS: Final = 5.0
+# What is left is told when so much of a study is trained, or trained in this run for so long: the first epochs say little of the rest.
+SHARE_TO_ESTIMATE: Final = 0.05
+SECONDS_TO_ESTIMATE: Final = 10.0
+BAR_WIDTH: Final = 24
 
 
 class Progress:
-    """Counts trials and epochs and shows them. `planned` grows where trials are added on the way."""
+    """Counts trials and epochs and shows them. `planned` grows where trials are added on the way.
 
-    def __init__(self, planned: int, epochs: int) -> None:
+    `accuracy` says whose accuracy the front is of, `later` what follows the planned trials, if anything does.
+    """
+
+    def __init__(self, planned: int, epochs: int, accuracy: str = "", later: str = "") -> None:
         self.planned = planned
+        self.later = later
         self.done = 0
         self.failed = 0
         self.running: set[str] = set()
+        self.points: list[Point] = []
+        self._accuracy = accuracy
         self._epochs = epochs
         self._trained = 0
         self._reached: dict[str, int] = {}
-        self.points: list[Point] = []
         self._front: list[Point] = []
         self._started = time.monotonic()
-        self._shown = -PLAIN_SECONDS
-        self._terminal = sys.stdout.isatty()
+        self._first_epoch = math.inf
+        self._shown = -math.inf
+        self._console = Console(highlight=False)
+        self._live: Live | None = None
+        self._finished = False
 
     def found(self, point: Point) -> None:
         """A trial that ended in an earlier run of the study."""
@@ -35,6 +51,7 @@ class Progress:
         self._add(point)
 
     def began(self, trial: str) -> None:
+        self._first_epoch = min(self._first_epoch, time.monotonic())
         self.running.add(trial)
         self.show()
 
@@ -59,45 +76,77 @@ class Progress:
             self._front = front([*self._front, point])
 
     def show(self, now: bool = False) -> None:
-        """Print where the study stands, unless it was printed a moment ago."""
-        period = REFRESH_SECONDS if self._terminal else PLAIN_SECONDS
-        if not now and time.monotonic() - self._shown < period:
+        """Show where the study stands, unless that was done a moment ago; nothing after `finish`."""
+        terminal = self._console.is_terminal
+        if self._finished or (not now and time.monotonic() - self._shown < (REFRESH_SECONDS if terminal else PLAIN_SECONDS)):
             return
         self._shown = time.monotonic()
-        line = self.line()
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{line[:width]:<{width}}", end="", flush=True)
-        else:
-            print(line, flush=True)
+        if not terminal:
+            print(self.line(), flush=True)
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(self._picture(), refresh=True)
 
     def note(self, message: str) -> None:
-        """Print a message of its own."""
-        end = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self._terminal else ""
-        print(end + message, flush=True)
-
-    def line(self) -> str:
-        failed = f" ({self.failed} failed)" if self.failed else ""
-        left = self._seconds_left()
-        starting = not self.running and self.done < self.planned
-        parts = [
-            f"{self.done}/{self.planned} trials done{failed}, {'starting' if starting else f'{len(self.running)} running'}",
-            f"{_duration(left)} left" if left is not None else "",
-            f"front: {words(self._front)}" if self._front else "",
-        ]
-        return " | ".join(part for part in parts if part)
-
-    def _seconds_left(self) -> float | None:
-        if not self._trained:
-            return None
-        left = (self.planned - self.done) * self._epochs - sum(self._reached.values())
-        return (time.monotonic() - self._started) / self._trained * max(0, left)
+        """Print a message of its own, above what is renewed."""
+        if self._live is None:
+            print(message, flush=True)
+        else:
+            self._console.print(Text(message), soft_wrap=True)
 
     def finish(self) -> None:
-        """Print the last state and leave the line."""
-        self.show(now=True)
-        if self._terminal:
-            print(flush=True)
+        """Show the last state and leave it there: nothing is shown from now on."""
+        if not self._finished:
+            self.show(now=True)
+            self._finished = True
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def line(self) -> str:
+        """Where the study stands, in one line."""
+        left = self._seconds_left()
+        parts = [
+            self._counts(),
+            f"{_duration(time.monotonic() - self._started)} elapsed",
+            f"{_duration(left)} left" if left is not None else "",
+            f"{self._front_name()}: {words(self._front)}" if self._front else "",
+        ]
+        return " | ".join(filter(None, parts))
+
+    def _picture(self) -> Group:
+        bar = ProgressBar(total=max(self.planned, 1), completed=min(self.done + self._begun(), self.planned), width=BAR_WIDTH)
+        left = self._seconds_left()
+        times = f"{_duration(time.monotonic() - self._started)} elapsed" + (f", {_duration(left)} left" if left is not None else "")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(bar, Text(self._counts()), Text(times, style="dim"))
+        lines = [Text(f"{self._front_name()}: {words(self._front)}", overflow="ellipsis", no_wrap=True)] if self._front else []
+        return Group(grid, *lines)
+
+    def _counts(self) -> str:
+        failed = f" ({self.failed} failed)" if self.failed else ""
+        starting = math.isinf(self._first_epoch) and self.done < self.planned
+        doing = "starting Ray" if starting else f"{len(self.running)} running"
+        later = f", {self.later}" if self.later and self.done < self.planned else ""
+        return f"{self.done}/{self.planned} trials done{failed}, {doing}{later}"
+
+    def _front_name(self) -> str:
+        return f"front in {self._accuracy.lower()} accuracy" if self._accuracy else "front"
+
+    def _begun(self) -> float:
+        """The trials that run, as parts of whole ones."""
+        return sum(self._reached.values()) / self._epochs
+
+    def _seconds_left(self) -> float | None:
+        left = max(0.0, self.planned - self.done - self._begun()) * self._epochs
+        if left == 0:
+            return 0.0 if self.done >= self.planned else None
+        lasted = time.monotonic() - self._first_epoch
+        if (self._trained < SHARE_TO_ESTIMATE * self.planned * self._epochs and lasted < SECONDS_TO_ESTIMATE) or not self._trained:
+            return None
+        return lasted / self._trained * left
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """`main`: a study from its command line to its report. Every mistake is found before Ray is imported."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -171,7 +172,8 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
 
 def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
     """Train what is left of a study, then write its report; the exit code."""
-    progress = Progress(plan.trials, plan.protocol.epochs)
+    selecting = "Validation" if plan.protocol.validation else "Test"
+    progress = Progress(plan.trials, plan.protocol.epochs, selecting, "confirmation follows" if plan.fresh_seeds else "")
     try:
         found = {files: last for files in folder.recover() if (last := files.last()) and last.get("done")}
     except OSError as error:
@@ -184,10 +186,9 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
             print(f"error: --resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
             return INVALID
     print(f"{folder.place}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
-    code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress)
+    code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress, write_report)
     if code == INVALID:
         return code
-    progress.finish()
     if code != COMPLETE or not complete(folder, plan):
         return code
     try:
@@ -204,8 +205,11 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
     return STOPPED if progress.failed else COMPLETE
 
 
-def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> int:
-    """Train what is left of a study; the exit code."""
+def train(
+    folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress, write_report: Callable[[Path], None]
+) -> int:
+    """Train what is left of a study; the exit code. Whoever stops it gets a report of what is there."""
+    progress.show(now=True)
     # Only now: Ray and Optuna take seconds to import.
     from hybridep.study import tuning
 
@@ -219,15 +223,35 @@ def train(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resource
         with tuning.stopping_on_storage_errors():
             folder.write(ended=now())
     except InvalidInput as error:
+        progress.finish()
         print(f"error: {error}", file=sys.stderr)
         return INVALID
     except tuning.OutOfTime:
-        progress.note(f"The time budget is spent. {go_on}")
+        progress.finish()
+        print(f"The time budget is spent. {go_on}", flush=True)
         return UNFINISHED
     except tuning.StudyStopped as error:
+        progress.finish()
         print(f"error: {error}. {go_on}", file=sys.stderr)
         return STOPPED
-    except (KeyboardInterrupt, SystemExit):
-        progress.note(f"Stopped. {go_on}")
+    except KeyboardInterrupt:
+        progress.finish()
+        _report_so_far(folder, progress, write_report)
+        print(f"Stopped. {go_on}", flush=True)
         return INTERRUPTED
+    except SystemExit:  # who asks for this does not wait for a report
+        progress.finish()
+        print(f"Stopped. {go_on}", flush=True)
+        return INTERRUPTED
+    progress.finish()
     return COMPLETE
+
+
+def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Callable[[Path], None]) -> None:
+    """The report of the trials that have ended; another Ctrl-C leaves it out."""
+    if not progress.points:
+        return
+    print("Writing the report of what is there; Ctrl-C leaves it out.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt, InvalidInput, OSError):
+        write_report(folder.path)
+        folder.send_outputs()
