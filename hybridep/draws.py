@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from hybridep.registry import Entry, Registry
@@ -66,9 +66,3 @@ class Spread(Draw, name="spread"):
 
     def cheap_samples(self, p: float, n: int, generator: np.random.Generator) -> NDArray[np.bool_]:
         return np.array([self.cheap(p, 0.0) for _ in range(n)], dtype=np.bool_)
-
-
-def spread_draws(probabilities: ArrayLike) -> NDArray[np.bool_]:
-    """Which updates `spread` makes cheap: [updates] from p_std [updates]."""
-    rule = Spread()
-    return np.array([rule.cheap(p, 0.0) for p in np.asarray(probabilities, dtype=np.float64).tolist()], dtype=np.bool_)

@@ -75,8 +75,8 @@ def plan(args: Args) -> Plan:
         )
     seeds = args.seeds or PRESETS[args.protocol or args.dataset].seeds
     require_seeds("seeds", seeds, args.confirm)
-    protocol = chosen_protocol(args)
     _refuse_overruled(args)
+    protocol = chosen_protocol(args)
     limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)
     space = Space.named(args.space, limits)
     if args.beta_range is not None and not space.has_beta:
@@ -102,16 +102,12 @@ def _refuse(args: Args, search: str, *options: str) -> None:
 
 def _refuse_overruled(args: Args) -> None:
     """InvalidInput for an option that all strategies would overrule: the thesis's by what they are, the others by what is searched."""
-    overruled = {
-        "draw": args.search != "grid",
-        "per": args.search == "thesis",
-        "cheap": args.search == "thesis" or args.space == "estimators",
-        "accurate": args.search == "thesis" or args.space == "estimators",
-    }
+    thesis, pair = args.search == "thesis", args.space in ("estimators", "cheap")
+    overruled = {"draw": args.search != "grid", "per": thesis, "grain": thesis or pair, "cheap": thesis or pair, "accurate": thesis or pair}
     for option, value in given(args.options).items():
-        if overruled.get(option):
-            by = "--search thesis" if args.search == "thesis" else f"--space {args.space}, which searches it"
-            raise InvalidInput(f"--{option} {value}: means nothing to {by}")
+        if overruled.get(option.partition("_")[0]):
+            by = "--search thesis" if thesis else f"--space {args.space}, which searches it"
+            raise InvalidInput(f"--{option.replace('_', '-')} {value}: means nothing to {by}")
 
 
 def chosen_protocol(args: Args) -> TrialConfig:
