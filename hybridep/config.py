@@ -153,8 +153,10 @@ class TrialConfig(BaseModel):
         for field, slot in SLOTS.items():
             for name in values.keys() & slot.known():
                 entry = made[field]
-                own = ", ".join(slot.prefix + own for own in type(entry).model_fields) or "no parameters"
-                raise ValueError(f"{name} {worded(values[name])}: {slot.registry.kind} {entry.name} takes only {own}")
+                own = ", ".join(slot.prefix + own for own in type(entry).model_fields)
+                raise ValueError(
+                    f"{name} {worded(values[name])}: {slot.registry.kind} {entry.name} takes {f'only {own}' if own else 'no parameters'}"
+                )
         return {**values, **made}
 
     @field_validator("dataset")

@@ -75,8 +75,8 @@ def plan(args: Args) -> Plan:
         )
     seeds = args.seeds or PRESETS[args.protocol or args.dataset].seeds
     require_seeds("seeds", seeds, args.confirm)
-    _refuse_overruled(args)
     protocol = chosen_protocol(args)
+    _refuse_overruled(args)
     limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)
     space = Space.named(args.space, limits)
     if args.beta_range is not None and not space.has_beta:
