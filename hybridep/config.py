@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 import hybridep.adaptive
@@ -12,8 +13,10 @@ from hybridep.architectures import ARCHITECTURES, Architecture
 from hybridep.datasets import DATASETS
 from hybridep.draws import DRAWS, Draw
 from hybridep.estimators import ESTIMATORS, Estimator
+from hybridep.nudging import Minibatch
 from hybridep.policies import FAMILIES, Policy
 from hybridep.registry import Entry, Registry, worded
+from hybridep.streams import stream
 
 # What a trial's flat configuration may hold beside the values of a TrialConfig: for whoever reads results.
 LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
@@ -185,6 +188,10 @@ class TrialConfig(BaseModel):
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
         if self.grain not in self.draw.grains:
             raise ValueError(f"grain {self.grain}: draw {self.draw.name} has only {', '.join(self.draw.grains)}")
+        if "agreement" in self.policy.listens_to and not _measures_agreement(self.accurate):
+            raise ValueError(
+                f"accurate {self.accurate.name}: family {self.policy.name} compares standard with it, must have a phase at +β and others"
+            )
         for estimator in (self.cheap, self.accurate):
             if self.grain == "sample" and estimator.refines:
                 raise ValueError(f"grain sample: estimator {estimator.name} works on whole minibatches, must be minibatch")
@@ -254,6 +261,12 @@ class TrialConfig(BaseModel):
         if self.relaxation != protocol.relaxation:
             words.append(f"{self.relaxation} relaxation")
         return ", ".join(words)
+
+
+def _measures_agreement(estimator: Estimator) -> bool:
+    """Whether standard's estimate can be had from this estimator's states, and is not the same."""
+    table = estimator.fresh().nudging(Minibatch(4, 1.0, 0.75, lambda: np.ones(4), lambda: np.arange(4)), stream(0, "samples"))
+    return table.one_sided(1.0) is not None and len(set(table.beta.tolist())) > 1
 
 
 def _entry(slot: Slot, name: Any, values: dict[str, Any]) -> Entry:

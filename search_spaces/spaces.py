@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,7 +38,13 @@ class Space:
         """A space of `SPACES`; InvalidInput for another name."""
         if name not in SPACES:
             raise InvalidInput(f"space {name!r}: must be one of {', '.join(SPACES)}")
-        return cls(SPACES[name], limits)
+        pieces = SPACES[name]
+        if cheap in pieces:  # none of its estimators is accurate enough to measure agreement with
+            deaf = tuple(family for family in limits.families if "agreement" not in FAMILIES[family].listens_to)
+            if not deaf:
+                raise InvalidInput(f"families {' '.join(limits.families)}: compare with an accurate estimator, space {name} has none")
+            limits = replace(limits, families=deaf)
+        return cls(pieces, limits)
 
     @property
     def has_beta(self) -> bool:

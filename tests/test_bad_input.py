@@ -98,6 +98,7 @@ def begun(tmp_path: Path) -> Path:
         ("--cheap-part 0.5", "cheap_part 0.5: estimator standard takes no parameters"),
         ("--cheap corrected --grain sample", "grain sample: estimator corrected works on whole minibatches"),
         ("--search grid --families residual", "families residual: is an adaptive policy"),
+        ("--space cheap --families agreement", "families agreement: compare with an accurate estimator, space cheap has none"),
         ("--extend nowhere.py", "--extend nowhere.py: cannot be read"),
         ("--grid 0 5 --search grid", "--grid 0 5: must"),
         ("--search grid --families piecewise", "knots"),

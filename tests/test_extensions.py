@@ -131,7 +131,7 @@ def test_workers_on_two_nodes_know_own_classes(ideas, tmp_path, monkeypatch):
         assert cluster(["head", "--port", "0"]) == 0
         (head,) = started_nodes()
         assert cluster(["join", str(head.plan.head)]) == 0
-        arguments = (*TINY, "random", "--trials", "4", "--space", "cheap", "--families", "sawtooth", "bias", "--out", str(study))
+        arguments = (*TINY, "random", "--trials", "4", "--space", "estimators", "--families", "sawtooth", "bias", "--out", str(study))
         done = run("studies/schedule_sweep.py", "--extend", str(ideas), "--ray-address", str(head.plan.head), *arguments, **os.environ)
     assert done.returncode == 0, done.stderr + done.stdout
     assert len(list(marks.iterdir())) == 2

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridep.config import TrialConfig
+from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import load
 from hybridep.policies import FAMILIES, AdaptivePolicy, Seen
 from hybridep.presets import PROTOCOLS
@@ -70,7 +70,7 @@ def test_memory_is_the_time_constant_of_the_average(memory, updates):
     [
         ("agreement", {"lowest": 0.95}, ["lowest", "0.95", "0.9"]),
         ("agreement", {"highest": 1.0}, ["highest", "1.0", "less than 1"]),
-        ("residual", {"limit": 0}, ["limit", "0", "greater than 0"]),
+        ("residual", {"limit": 0}, ["limit", "0", "greater than"]),
         ("residual", {"memory": 0.5}, ["memory", "0.5", "1"]),
         ("residual", {"skew": 0.5}, ["skew", "0.5", "family residual takes only"]),
     ],
@@ -79,6 +79,14 @@ def test_a_policy_out_of_range_is_told_in_one_line(name, fields, words):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as failure:
         FAMILIES.make(name, **fields)
     assert all(word in str(failure.value) for word in words)
+
+
+@pytest.mark.parametrize("accurate", ["standard", "random_sign", "alternating", "negative"])
+def test_agreement_needs_an_accurate_estimator_to_compare_with(accurate):
+    with pytest.raises(InvalidInput, match=f"accurate {accurate}: family agreement compares standard with it"):
+        PROTOCOLS["digits"].replace(family="agreement", accurate=accurate)
+    for fine in ("centered", "second_order", "fourth_order"):
+        assert PROTOCOLS["digits"].replace(family="agreement", accurate=fine).accurate.name == fine
 
 
 # In training

@@ -38,6 +38,8 @@ class Corrected(ChangingSign, name="corrected"):
         return self._sign
 
     def refine(self, gradient: "list[Tensor]") -> "list[Tensor]":
+        # Restored memories come on the CPU.
+        self._last, self._bias = (_on_device_of(gradient, kept) for kept in (self._last, self._bias))
         if self._last is not None and self._last_sign == -self._sign:
             self._learn([(new - old) * (self._sign / 2) for new, old in zip(gradient, self._last, strict=True)])
         self._last, self._last_sign = [part.clone() for part in gradient], self._sign
@@ -50,6 +52,7 @@ class Corrected(ChangingSign, name="corrected"):
 
     def _learn(self, found: "list[Tensor]") -> None:
         kept = 1 - 1 / self.memory
+        self._bias = _on_device_of(found, self._bias)
         if self._bias is None:
             self._bias = [part.new_zeros(part.shape) for part in found]
         for bias, part in zip(self._bias, found, strict=True):
@@ -79,3 +82,7 @@ class Corrected(ChangingSign, name="corrected"):
     @classmethod
     def suggest(cls, trial: "BaseTrial") -> dict[str, Any]:
         return {"memory": trial.suggest_float("memory", 5.0, 500.0, log=True)}
+
+
+def _on_device_of(gradient: "list[Tensor]", kept: "list[Tensor] | None") -> "list[Tensor] | None":
+    return None if kept is None else [part.to(like) for part, like in zip(kept, gradient, strict=True)]
