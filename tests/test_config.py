@@ -52,11 +52,12 @@ MISTAKES = [
     ({"cycles": 3}, ["cycles 3", "constant takes only skew"]),
     ({"family": "cyclic_cosine", "cycles": 0}, ["cycles 0", "greater than or equal to 1"]),
     ({"family": "agreement", "skew": 0.5}, ["skew 0.5", "family agreement takes only lowest, highest, memory, threshold"]),
+    ({"family": "agreement", "accurate": "alternating"}, ["accurate alternating", "family agreement", "a phase at +β and others"]),
     ({"family": "agreement", "highest": 1}, ["highest 1", "less than 1"]),
     ({"family": "residual", "lowest": 0.5, "highest": 0.4}, ["lowest 0.5", "at most highest, 0.4"]),
     ({"family": "residual", "limit": 0}, ["limit 0", "greater than or equal to 0.0000"]),
     # Estimators and draws
-    ({"cheap_part": 0.5}, ["cheap_part 0.5", "estimator standard takes only no parameters"]),
+    ({"cheap_part": 0.5}, ["cheap_part 0.5", "estimator standard takes no parameters"]),
     ({"part": 0.5}, ["part 0.5", "not permitted"]),
     ({"cheap": "part", "cheap_part": 0}, ["cheap_part 0", "greater than or equal to 0.0000"]),
     ({"cheap": "part", "cheap_part": 1.5}, ["cheap_part 1.5", "less than or equal to 1"]),
@@ -213,7 +214,14 @@ POLICIES = st.one_of(
         {"family": st.just("cyclic_cosine"), "skew": st.floats(0, 1), "cycles": st.integers(1, 9), "rising": st.booleans()}
     ),
     st.fixed_dictionaries({"family": st.just("piecewise"), "skew": st.none() | st.floats(0, 1), "knots": KNOTS}),
-    st.fixed_dictionaries({"family": st.just("agreement"), "threshold": st.floats(-1, 0.99), "memory": st.floats(1, 1e6)}),
+    st.fixed_dictionaries(
+        {
+            "family": st.just("agreement"),
+            "threshold": st.floats(-1, 0.99),
+            "memory": st.floats(1, 1e6),
+            "accurate": st.sampled_from(["centered", "second_order", "fourth_order"]),
+        }
+    ),
     st.fixed_dictionaries({"family": st.just("residual"), "limit": POSITIVE, "lowest": st.floats(0, 0.9)}),
 )
 CHEAP = st.one_of(
@@ -242,7 +250,8 @@ VALUES = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(VALUES, POLICIES, CHEAP)
 def test_a_configuration_survives_json_exactly(values, policy, cheap):
-    config = TrialConfig.create(**values, **policy, **cheap)
+    values = {**values, **policy, **cheap}
+    config = TrialConfig.create(**values)
     assert TrialConfig.model_validate_json(json.dumps(config.flat("json"))) == config
     assert TrialConfig.create(**json.loads(json.dumps(config.flat("json")))) == config
     assert TrialConfig.create(**config.flat()) == config
@@ -252,7 +261,8 @@ def test_a_configuration_survives_json_exactly(values, policy, cheap):
 @settings(max_examples=30, deadline=None)
 @given(VALUES, POLICIES, CHEAP)
 def test_columns_are_the_fields_as_plain_values(values, policy, cheap):
-    config = TrialConfig.create(**values, **policy, **cheap)
+    values = {**values, **policy, **cheap}
+    config = TrialConfig.create(**values)
     columns = config.columns()
     assert list(columns) == list(config.flat())
     for name, value in columns.items():
