@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridep.config import TrialConfig
+from hybridep.datasets import Dataset
 from hybridep.estimators import Estimator
+from hybridep.images import Images
 from hybridep.networks import LayeredNetwork, make_network
 from hybridep.nudging import Minibatch, Nudging
 from hybridep.phases import estimate
@@ -338,3 +340,10 @@ def fit_order(betas: Floats, biases: Floats, noise: Floats, clearance: float = 1
         return PowerLaw(math.nan, math.nan, math.nan, math.nan, len(kept))
     slope, intercept = np.polyfit(np.log(betas[kept]), np.log(biases[kept]), 1)
     return PowerLaw(float(slope), float(np.exp(intercept)), float(betas[kept].min()), float(betas[kept].max()), len(kept))
+
+
+def diagnostic_batch(config: TrialConfig, dataset: Dataset, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """x and one-hot target of these training images, the same for all seeds, in float64."""
+    images = Images(dataset.train_images, dataset.train_labels, dataset.info, config.std_factor, torch.empty(0, dtype=torch.float64))
+    x, labels = images.batch(rows)
+    return x, images.one_hot(labels)

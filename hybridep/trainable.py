@@ -53,10 +53,14 @@ class StrategyTrial(Trainable):
     """
 
     def setup(
-        self, config: dict[str, Any], *, dataset: Dataset | str = "digits", protocol: TrialConfig | Mapping[str, Any] | str | None = None
+        self,
+        config: dict[str, Any],
+        *,
+        dataset: Dataset | str = "digits",
+        protocol: TrialConfig | Mapping[str, Any] | str | None = None,
     ) -> None:
-        """`dataset`: data, or the name under which every node finds it; `protocol`: what a configuration leaves open, the preset of the
-        dataset if not given.
+        """`dataset`: data, or the name under which every node finds it. `protocol`: what a configuration leaves open, as an object, by its
+        values, or the name of a preset; that of the dataset if not given.
         """
         self._dataset = load(dataset) if isinstance(dataset, str) else dataset
         self._protocol = protocol

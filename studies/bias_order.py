@@ -1,24 +1,24 @@
 """Measure how the bias of each estimator grows with β, and where the hybrid's two regimes meet (thesis section 2, eq. 5-13)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from tyro.conf import arg
 
 from analysis.bias import draw, report
 from hybridep.command import as_command
 from hybridep.config import BETA_RANGE, MOST_SEED, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
-from hybridep.diagnostics import Biases, agreement, fit_order, in_double, mixture
+from hybridep.diagnostics import Biases, agreement, diagnostic_batch, fit_order, in_double, mixture
 from hybridep.estimators import ESTIMATORS, averaging
-from hybridep.study.arguments import ProtocolOptions
-from hybridep.study.direct import DirectPlan, check_estimators, chosen_protocol, diagnostic_batch, run_directly
+from hybridep.study.choices import DiagnosticArgs, check_choices, chosen_protocol
 from hybridep.study.ranges import require
+from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer
 
 SMOOTH = ("tanh", "sigmoid")
@@ -27,13 +27,7 @@ LOWEST_P = 1e-5
 
 
 @dataclass(frozen=True)
-class Args:
-    dataset: str = "digits"
-    """digits, mnist, fashion-mnist or cifar10."""
-    protocol: str | None = None
-    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files: torchvision's layout or the official files."""
+class Args(DiagnosticArgs):
     estimators: tuple[str, ...] = averaging()
     """The estimators to measure; those whose signs change are averaged over them, corrected once its memory has settled."""
     beta_range: tuple[float, float] = (1e-4, 1.0)
@@ -46,16 +40,11 @@ class Args:
     """Images of the batch, the first of the training images."""
     seed: int = 0
     """Seed of weights and training."""
-    threads: int = 1
-    """CPU threads."""
-    out: Path | None = None
-    """Folder for the study; a new one under results/ if not given."""
-    options: Annotated[ProtocolOptions, arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
 
 
-def plan(args: Args) -> DirectPlan:
+def plan(args: Args) -> Diagnosis:
     """What the arguments ask for; InvalidInput in one line where they make no sense."""
-    check_estimators(args.estimators)
+    check_choices("estimators", args.estimators, averaging(), least=1)
     low, high = args.beta_range
     if not BETA_RANGE[0] <= low < high <= BETA_RANGE[1]:
         raise InvalidInput(
@@ -73,17 +62,21 @@ def plan(args: Args) -> DirectPlan:
         raise InvalidInput(
             f"--activation {protocol.network.activation}: must be {' or '.join(SMOOTH)}, an order of bias supposes a smooth G(β)"
         )
-    return DirectPlan(protocol, (args.seed,), args.samples)
+    return Diagnosis(protocol, (args.seed,), args.samples)
+
+
+def job(args: Args) -> Job:
+    asked = plan(args)
+    return diagnose(args, asked, partial(study, args, asked.protocol))
 
 
 @torch.no_grad()
-def study(args: Args, plan: DirectPlan, dataset: Dataset, folder: Path) -> None:
+def study(args: Args, config: TrialConfig, dataset: Dataset, folder: Path) -> None:
     """Train, then write bias.csv, slopes.csv, hybrid.csv, regimes.csv and the figure."""
-    config = plan.protocol
     trainer = Trainer(config, dataset)
     for _ in range(args.trained):
         trainer.train_epoch()
-    x, target = diagnostic_batch(config, dataset, trainer.train_rows[: plan.samples])
+    x, target = diagnostic_batch(config, dataset, trainer.train_rows[: args.samples])
     biases = Biases(in_double(config, trainer.network), x, target)
 
     curves = pd.DataFrame([row for name in args.estimators for row in sweep(biases, name, args.beta_range)])
@@ -178,7 +171,7 @@ def caption(args: Args, config: TrialConfig) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_directly("bias_order", Args, plan, study, argv)
+    return run_here("bias_order", Args, job, argv)
 
 
 if __name__ == "__main__":

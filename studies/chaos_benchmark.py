@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +26,11 @@ from hybridep.command import as_command
 from hybridep.config import MOST_SEED, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.storage import is_url
-from hybridep.study.arguments import FolderArgs, parse, refuse
-from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.arguments import FolderArgs, refuse
+from hybridep.study.description import write_json
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import MOST_REPETITIONS, require
-from hybridep.study.study import COMPLETE, INTERRUPTED, INVALID, STOPPED
+from hybridep.study.recorded import COMPLETE, STOPPED, Job, run_here
 from hybridep.study.study import main as run_study
 
 KIND: Final = "chaos_benchmark"
@@ -115,7 +116,7 @@ class Disturbed:
 
     def _processes(self, pattern: re.Pattern[str]) -> list[Process]:
         family = [*self._head.process.descendants(), *self._joined.process.descendants()]
-        return [process for process in family if pattern.search(command_of(process))]
+        return [process for process in family if pattern.search(process.command)]
 
     def kill(self, victim: str) -> None:
         if victim == "driver":
@@ -124,7 +125,7 @@ class Disturbed:
             self.driver = self._drive("--resume")
         elif victim == "node":
             for process in self._joined.process.descendants():
-                if "/raylet " in command_of(process):
+                if "/raylet " in process.command:
                     process.signal(signal.SIGKILL)
             node.stop(self._joined)
             self._joined = self._join()
@@ -142,13 +143,6 @@ class Disturbed:
         for started in (self._joined, self._head):
             node.stop(started)
         self._log.close()
-
-
-def command_of(process: Process) -> str:
-    try:
-        return Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ")
-    except OSError:
-        return ""
 
 
 def disturb(study: Path, args: Args) -> Counter[str]:
@@ -185,25 +179,22 @@ def compared(calm: Path, disturbed: Path, kills: Counter[str]) -> dict[str, Any]
     }
 
 
-def benchmark(args: Args) -> int:
-    """Both runs and their comparison; the exit code."""
-    try:
-        require("kills", args.kills, 4, MOST_REPETITIONS, "to have every kind among them")
-        require("moments", args.moments, 0, MOST_SEED)
-        refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))
-        if args.out and is_url(args.out):
-            raise InvalidInput(f"--out {args.out}: must be a folder, for two studies and their comparison")
-        plan(args)
-        args.resources.prepare()
-        path = Path(args.out) if args.out else default_path(KIND)
-        check_vacant(path)
-        path.mkdir(parents=True, exist_ok=True)
-    except (InvalidInput, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID
+def job(args: Args) -> Job:
+    """Both runs and their comparison."""
+    require("kills", args.kills, 4, MOST_REPETITIONS, "to have every kind among them")
+    require("moments", args.moments, 0, MOST_SEED)
+    refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))
+    if args.out and is_url(args.out):
+        raise InvalidInput(f"--out {args.out}: must be a folder, for two studies and their comparison")
+    plan(args)
+    args.resources.prepare()
+    return Job(partial(benchmark, args))
+
+
+def benchmark(args: Args, path: Path) -> int:
+    """Write chaos.json; the exit code."""
     folder = tempfile.mkdtemp(prefix="h", dir="/tmp")  # short: Ray puts sockets there
     os.environ.update(RAY_TMPDIR=folder, RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_AUTH_MODE="token")
-    description = {"kind": KIND, "versions": versions(), "git": git_state(), "machine": machine(), "started": now()}
     try:
         began = time.monotonic()
         calm = [sys.executable, __file__, "--study", "--out", str(path / "calm"), "--epochs", str(args.epochs)]
@@ -217,26 +208,23 @@ def benchmark(args: Args) -> int:
         return STOPPED  # Ray's logs stay, for the message names them
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
-        return INTERRUPTED
+        raise
     shutil.rmtree(folder, ignore_errors=True)
-    write_json(path / "chaos.json", {**description, "ended": now(), **outcome})
+    write_json(path / "chaos.json", outcome)
     killed = ", ".join(f"{count} {victim}s" for victim, count in outcome["kills"].items())
     print(f"killed: {killed}")
     print(f"trials with every number as if undisturbed: {outcome['trials_equal']} of {outcome['trials']}")
     again, most = outcome["epochs_trained_again"], outcome["most_often_again"]
-    print(f"finished epochs that were trained again: {again} of {outcome['epochs']}, none more than {most} times; {path / 'chaos.json'}")
+    print(f"finished epochs that were trained again: {again} of {outcome['epochs']}, none more than {most} times")
     complete = outcome["trials_equal"] == outcome["trials"] and sum(outcome["kills"].values()) >= args.kills
     return COMPLETE if complete else STOPPED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The benchmark, or with --study what it runs in processes that are killed; the exit code."""
-    try:
-        args = parse(Args, argv)
-    except InvalidInput as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return INVALID
-    return run_study(KIND, Args, plan, argv, write_report=lambda folder: None) if args.study else benchmark(args)
+    if "--study" in (sys.argv if argv is None else argv):
+        return run_study(KIND, Args, plan, argv, write_report=lambda folder: None)
+    return run_here(KIND, Args, job, argv)
 
 
 if __name__ == "__main__":

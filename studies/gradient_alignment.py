@@ -1,34 +1,26 @@
 """Align estimators with the BPTT gradient while a network trains (thesis Appendix B, Figure 4)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
-from tyro.conf import arg
 
 from analysis.alignment import draw, report, summarise
 from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, MOST_STEPS, InvalidInput, TrialConfig
-from hybridep.datasets import Dataset
-from hybridep.diagnostics import TO_REST, alignment, free_phase, in_double, settled_bptt
-from hybridep.estimators import ESTIMATORS
+from hybridep.datasets import DATASETS, Dataset
+from hybridep.diagnostics import TO_REST, alignment, diagnostic_batch, free_phase, in_double, settled_bptt
+from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.networks import LayeredNetwork
-from hybridep.presets import ONE_SIDED, STRATEGIES
+from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES
 from hybridep.relaxation import Adaptive
-from hybridep.study.arguments import ProtocolOptions
-from hybridep.study.direct import (
-    DirectPlan,
-    check_estimators,
-    chosen_protocol,
-    chosen_seeds,
-    diagnostic_batch,
-    run_directly,
-    shortened,
-)
+from hybridep.study.choices import DiagnosticArgs, check_choice, check_choices, chosen_protocol, chosen_seeds, usual_seeds
 from hybridep.study.ranges import require
+from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer, make_relaxation
 
 EPOCHS = 50
@@ -39,13 +31,7 @@ CONVERGED = Adaptive(tolerance=1e-9, T1=10_000, T2=1_000, over_relaxation=TO_RES
 
 
 @dataclass(frozen=True)
-class Args:
-    dataset: str = "digits"
-    """digits, mnist, fashion-mnist or cifar10."""
-    protocol: str | None = None
-    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files: torchvision's layout or the official files."""
+class Args(DiagnosticArgs):
     estimators: tuple[str, ...] = ("standard", "centered")
     """The estimators to align: of those whose signs average out: standard, centered, alternating and others."""
     strategy: str = "standard"
@@ -59,18 +45,12 @@ class Args:
     layer by 1 %."""
     seeds: tuple[int, ...] = ()
     """Seeds to train on; the protocol's own if not given."""
-    threads: int = 1
-    """CPU threads."""
-    out: Path | None = None
-    """Folder for the study; a new one under results/ if not given."""
-    options: Annotated[ProtocolOptions, arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
 
 
-def plan(args: Args) -> DirectPlan:
+def plan(args: Args) -> Diagnosis:
     """What the arguments ask for; InvalidInput in one line where they make no sense."""
-    check_estimators(args.estimators)
-    if args.strategy not in TRAINED_WITH:
-        raise InvalidInput(f"--strategy {args.strategy!r}: must be one of {', '.join(TRAINED_WITH)}")
+    check_choices("estimators", args.estimators, averaging(), least=1)
+    check_choice("strategy", args.strategy, TRAINED_WITH)
     if not args.checkpoints:
         raise InvalidInput("--checkpoints: must name at least one epoch")
     for checkpoint in args.checkpoints:
@@ -78,12 +58,30 @@ def plan(args: Args) -> DirectPlan:
     if args.bptt_steps is not None:
         require("bptt-steps", args.bptt_steps, 1, MOST_STEPS)
     protocol = chosen_protocol(args, epochs=EPOCHS, **TRAINED_WITH[args.strategy])
-    seeds = chosen_seeds(args, args.seeds)
+    seeds = chosen_seeds(args)
     samples = protocol.batch_size if args.samples is None else args.samples
-    return DirectPlan(protocol, seeds, samples, shortened(args, protocol, seeds, EPOCHS))
+    return Diagnosis(protocol, seeds, samples, shortened(args, protocol, seeds))
 
 
-def study(args: Args, plan: DirectPlan, dataset: Dataset, folder: Path) -> None:
+def job(args: Args) -> Job:
+    asked = plan(args)
+    return diagnose(args, asked, partial(study, args, asked))
+
+
+def shortened(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> str:
+    """How a run falls short of all epochs, images and seeds, or "" where it does not."""
+    published = PROTOCOLS[args.protocol or args.dataset]
+    images, all_images = (config.train_samples or DATASETS[args.dataset].train for config in (protocol, published))
+    usual = len(usual_seeds(args))
+    parts = [
+        (protocol.epochs < EPOCHS, f"{protocol.epochs} of {EPOCHS} epochs"),
+        (images < all_images, f"{images:,} of {all_images:,} training images"),
+        (len(seeds) < usual, f"{len(seeds)} of {usual} seeds"),
+    ]
+    return ", ".join(text for short, text in parts if short)
+
+
+def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train on each seed and write what its checkpoints show; the files are renewed after each seed."""
     rows: list[dict[str, Any]] = []
     for seed in plan.seeds:
@@ -96,7 +94,7 @@ def study(args: Args, plan: DirectPlan, dataset: Dataset, folder: Path) -> None:
     print(report(summary, plan.shortened))
 
 
-def checkpoint_rows(args: Args, plan: DirectPlan, seed: int, dataset: Dataset) -> Iterator[dict[str, Any]]:
+def checkpoint_rows(args: Args, plan: Diagnosis, seed: int, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """Train one seed; at each checkpoint a row for each estimator, way of relaxing and layer."""
     config = plan.protocol.replace(seed=seed)
     trainer = Trainer(config, dataset)
@@ -140,7 +138,7 @@ def compare(args: Args, config: TrialConfig, network: LayeredNetwork, x: torch.T
     return rows
 
 
-def caption(args: Args, plan: DirectPlan) -> str:
+def caption(args: Args, plan: Diagnosis) -> str:
     """What a figure shows, in a line."""
     protocol = plan.protocol
     network = f"{protocol.network.name} {protocol.network.layout}"
@@ -152,7 +150,7 @@ def caption(args: Args, plan: DirectPlan) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_directly("gradient_alignment", Args, plan, study, argv)
+    return run_here("gradient_alignment", Args, job, argv)
 
 
 if __name__ == "__main__":

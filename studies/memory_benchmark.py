@@ -1,26 +1,27 @@
 """How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of official sizes."""
 
 import multiprocessing
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS, adapted
-from hybridep.study.arguments import parse
+from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.recorded import Job, run_here
 
 MEBIBYTE: Final = 2**20
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(HereArgs):
     protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
     """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
     relaxation: Literal["adaptive", "fixed"] = "adaptive"
@@ -31,12 +32,11 @@ class Args:
     """Test images to classify; how many there are does not change what a batch of them takes."""
 
 
-def configurations(args: Args) -> list[TrialConfig]:
+def configurations(args: Args) -> dict[str, TrialConfig]:
     """The protocols as they are trained here, one short epoch each; InvalidInput in one line for a mistake."""
-    found = []
+    check_choices("protocol", args.protocol, PROTOCOLS, least=1)
+    found = {}
     for name in args.protocol:
-        if name not in PROTOCOLS:
-            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
         protocol = PROTOCOLS[name]
         info = DATASETS[protocol.dataset]
         limits = {"updates": info.train // protocol.batch_size, "test_samples": info.test}
@@ -46,10 +46,26 @@ def configurations(args: Args) -> list[TrialConfig]:
                 raise InvalidInput(f"--{option.replace('_', '-')} {value}: must be 1 to {most} with {name}")
         images = {"train_samples": args.updates * protocol.batch_size, "test_samples": args.test_samples, "validation": 0}
         centered = {"family": "constant", "skew": 0.0, "epochs": 1, "warmup_epochs": 0}
-        found.append(adapted(name, {"relaxation": args.relaxation, **centered, **images}))
-    if not found:
-        raise InvalidInput("--protocol: must name at least one")
+        found[name] = adapted(name, {"relaxation": args.relaxation, **centered, **images})
     return found
+
+
+def job(args: Args) -> Job:
+    found = configurations(args)
+
+    def work(folder: Path) -> None:
+        rows = []
+        for name, config in found.items():
+            idle, peak, data = (count / MEBIBYTE for count in measure(config))
+            rows.append({"protocol": name, "peak": peak, "idle": idle, "images": data})
+            print(
+                f"{name}: {peak:,.0f} MiB at its most, {peak - idle:,.0f} above an idle worker's {idle:,.0f}"
+                f" ({data:,.0f} of these are its images, which the trials of a node share)",
+                flush=True,
+            )
+        pd.DataFrame(rows).to_csv(folder / "memory.csv", index=False)
+
+    return Job(work)
 
 
 def noise(name: str) -> Dataset:
@@ -101,21 +117,7 @@ def measure(config: TrialConfig) -> tuple[int, int, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; the process's exit code."""
-    try:
-        args = cast(Args, parse(cast(Any, Args), argv))
-        found = configurations(args)
-    except InvalidInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, config in zip(args.protocol, found, strict=True):
-        idle, peak, data = (count / MEBIBYTE for count in measure(config))
-        print(
-            f"{name}: {peak:,.0f} MiB at its most, {peak - idle:,.0f} above an idle worker's {idle:,.0f}"
-            f" ({data:,.0f} of these are its images, which the trials of a node share)",
-            flush=True,
-        )
-    return 0
+    return run_here("memory_benchmark", Args, job, argv)
 
 
 if __name__ == "__main__":

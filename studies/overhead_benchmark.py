@@ -10,27 +10,29 @@ BEGAN = time.monotonic()
 
 import csv
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import patch
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from hybridep.command import as_command
-from hybridep.config import InvalidInput
-from hybridep.datasets import DATASETS, DatasetError
+from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS
-from hybridep.study.arguments import StudyArgs, given, parse, refuse
-from hybridep.study.folder import StudyFolder, write_json
+from hybridep.study.arguments import StudyArgs, given, refuse
+from hybridep.study.choices import check_choice
+from hybridep.study.description import write_json
+from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
 from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
-from hybridep.study.study import INVALID, STOPPED, prepare
+from hybridep.study.resources import Resources
+from hybridep.study.study import main as run_study
 from search_spaces import Limits, Space
 
 
@@ -66,6 +68,7 @@ class Timeline:
     marks: dict[str, float] = field(default_factory=dict)
     states: dict[int, DriverState] = field(default_factory=dict)
     ended: int = 0
+    slots: int = 1
     choosing: float = 0.0
 
     def mark(self, name: str) -> None:
@@ -85,17 +88,14 @@ class Timeline:
 
 
 def resident_mebibytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 2**20
+    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def plan(args: Args) -> Plan:
     """Trials that differ in strategy alone; InvalidInput in one line where the arguments make no sense."""
-    searches = ("fixed", "random", "quasi-random", "tpe", "nsga2", "gp")
-    if args.dataset not in DATASETS:
-        raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}")
-    if args.search not in searches:
-        raise InvalidInput(f"--search {args.search!r}: must be one of {', '.join(searches)}")
+    refuse(args, "resume", "repeat", "time_budget")
+    check_choice("dataset", args.dataset, DATASETS)
+    check_choice("search", args.search, ("fixed", "random", "quasi-random", "tpe", "nsga2", "gp"))
     require("trials", args.trials, 1, MOST_TRIALS)
     require_seeds("seeds", args.seeds)
     overrides = {"dataset": args.dataset, "epochs": 1, "validation": 100, **given(args.options)}
@@ -108,17 +108,8 @@ def plan(args: Args) -> Plan:
     return Plan(protocol, args.seeds, [], SearchPlan(space, protocol, args.search, args.trials, args.seeds))
 
 
-def main() -> int:
-    timeline = Timeline()
-    try:
-        args = parse(Args, None)
-        refuse(args, "resume", "repeat", "time_budget")
-        work = plan(args)
-        args.resources.prepare()
-        folder, dataset = prepare("overhead_benchmark", args, work)
-    except (InvalidInput, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID
+def timed(timeline: Timeline, folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
+    """Train as `tuning.run_session` does, and note when things happen."""
     timeline.mark("arguments and data")
 
     from ray.tune.experiment import Trial
@@ -140,43 +131,44 @@ def main() -> int:
     class TimedTrials(OptunaTrials):
         def next(self, trial_id: str) -> PlannedTrial | None:
             with timeline.while_choosing():
-                trial: PlannedTrial | None = super().next(trial_id)
-            return trial
+                return super().next(trial_id)
 
         def end(self, trial_id: str, result: Mapping[str, Any]) -> None:
             with timeline.while_choosing():
                 super().end(trial_id, result)
 
     timeline.mark("Ray and Tune imported")
-    session = tuning.ray_session(args.resources, dataset.train_images.nbytes + dataset.test_images.nbytes)
-    try:
-        with patch("hybridep.study.tuning.OptunaTrials", TimedTrials), session:
-            timeline.mark("Ray started")
-            slots = min(args.resources.share(tuning.nodes()).slots(tuning.nodes()), args.resources.max_concurrent or args.trials)
-            tuning.run_trials(folder, work, dataset, args.resources, TimedLog(folder, Progress(work.trials, work.protocol.epochs)))
-            timeline.mark("Tune ended")
-    except (InvalidInput, tuning.StudyStopped) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID if isinstance(error, InvalidInput) else STOPPED
+    with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
+        timeline.mark("Ray started")
+        timeline.slots = min(resources.share(tuning.nodes()).slots(tuning.nodes()), resources.max_concurrent or plan.trials)
+        tuning.run_trials(folder, plan, dataset, resources, TimedLog(folder, progress), TimedTrials)
+        timeline.mark("Tune ended")
     timeline.mark("Ray stopped")
-    table = measured(folder, timeline, args.trials, slots)
-    with open(folder.path / "overhead.csv", "w", newline="", encoding="utf-8") as file:
+
+
+def report(timeline: Timeline, path: Path) -> None:
+    """Write overhead.csv and projection.json, and print both."""
+    rows = [json.loads(line) for file in path.glob("ray/*/result.json") for line in file.read_text(encoding="utf-8").splitlines()]
+    table = measured(rows, timeline)
+    with open(path / "overhead.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("quantity", "value", "unit"), *table])
-    print(f"\n{args.trials} trials of {work.protocol.epochs} x {len(args.seeds)} epochs, {slots} at a time; written to {folder.path}\n")
+    print(f"\n{timeline.ended} trials, {timeline.slots} at a time; written to {path}\n")
     for quantity, value, unit in table:
         print(f"{quantity:<58}{value:>10.3f} {unit}")
-    projection = projected(timeline, mebibytes_below(folder.path) / args.trials)
+    projection = projected(timeline, mebibytes_below(path) / timeline.ended)
     if projection is not None:
         print(f"\n{projection}")
-        write_json(folder.path / "projection.json", {**asdict(projection), "shortest_trial": projection.shortest_trial})
-    folder.send_outputs()
-    folder.close()
-    return 0
+        write_json(path / "projection.json", {**asdict(projection), "shortest_trial": projection.shortest_trial})
 
 
-def measured(folder: StudyFolder, timeline: Timeline, trials: int, slots: int) -> list[tuple[str, float, str]]:
-    """The breakdown: (quantity, value, unit). A worker's first epoch, with PyTorch's import in it, belongs to the start."""
-    rows = [json.loads(line) for files in folder.begun() for line in files.results.read_text(encoding="utf-8").splitlines()]
+def main() -> int:
+    timeline = Timeline()
+    return run_study("overhead_benchmark", Args, plan, None, partial(report, timeline), partial(timed, timeline))
+
+
+def measured(rows: list[dict[str, Any]], timeline: Timeline) -> list[tuple[str, float, str]]:
+    """The breakdown of all rows: (quantity, value, unit). A worker's first epoch, with PyTorch's import in it, belongs to the start."""
+    slots = timeline.slots
     training = sum(sum(row["epoch_seconds_by_seed"]) for row in rows)
     marks = timeline.marks
     names = list(marks)
@@ -196,7 +188,7 @@ def measured(folder: StudyFolder, timeline: Timeline, trials: int, slots: int) -
         ("workers' time outside Trainer, whole run", 1 - training / (whole * slots), "of 1"),
         ("workers' time outside Trainer, first to last report", 1 - steady_training / (span * slots), "of 1"),
         ("overhead of a trial, first to last report", (span * slots - steady_training) / max(1, count), "s of a worker"),
-        ("overhead of a trial, whole run amortised", (whole - training / slots) / trials, "s"),
+        ("overhead of a trial, whole run amortised", (whole - training / slots) / timeline.ended, "s"),
     ]
     states = sorted(timeline.states.items())
     table += [(f"driver's memory after {ended} trials", state.memory, "MiB") for ended, state in states]

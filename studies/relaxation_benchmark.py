@@ -13,7 +13,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,16 +23,16 @@ from torch import Tensor
 from analysis.relaxation_speed import as_text, draw_relaxation_speed
 from hybridep.command import as_command
 from hybridep.config import TOLERANCE_RANGE, InvalidInput, TrialConfig
-from hybridep.datasets import Dataset, DatasetError, load
+from hybridep.datasets import Dataset, load
 from hybridep.estimators import stencil
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PRESETS, PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.streams import stream
-from hybridep.study.arguments import as_json, parse
-from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.choices import HereArgs, check_choices
 from hybridep.study.ranges import MOST_REPETITIONS, require
+from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import learning_rate
 from studies.benchmarking.autograd_ep import AutogradEP
 from studies.benchmarking.implementation import ClosedForm, Implementation, Outcome
@@ -40,7 +40,6 @@ from studies.benchmarking.parts import part_times
 from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
 from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 
-KIND: Final = "relaxation_benchmark"
 BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
 MEASURED: Final = ("standard", "centered")
 # fashion-conv's own 30 free steps are few on purpose, to provoke collapse; here it is relaxed as cifar10 is.
@@ -49,7 +48,7 @@ ROW_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(HereArgs):
     protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv")
     """What to measure: mnist, fashion-mnist, fashion-conv, cifar10. The last takes several times as long as the others together."""
     updates: tuple[int, ...] = (0, 500)
@@ -62,20 +61,16 @@ class Args:
     """Minibatches to time each row on, the same ones for all rows; on each, updates in a row of which the median counts."""
     threads: tuple[int, ...] = (1,)
     """CPU threads to measure with, each number at the same weights and on the same minibatches. The largest trains."""
-    parts: tuple[float, ...] = ()
-    """Instead, time a nudged phase on these parts of each minibatch beside a whole one: parts.csv."""
     data_dir: Path | None = None
     """Folder with Fashion-MNIST: torchvision's layout or the official files."""
-    out: Path | None = None
-    """Folder for results.csv, products.csv, benchmark.json and the figure; a new one under results/ if not given."""
+    parts: tuple[float, ...] = ()
+    """Instead, time a nudged phase on these parts of each minibatch beside a whole one: parts.csv."""
 
 
 def check(args: Args) -> None:
     """InvalidInput in one line for a mistake."""
-    for name in args.protocol:
-        if name not in BENCHMARKS:
-            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(BENCHMARKS)}")
-    for option in ("protocol", "updates", "threads"):
+    check_choices("protocol", args.protocol, BENCHMARKS, least=1)
+    for option in ("updates", "threads"):
         if not getattr(args, option):
             raise InvalidInput(f"--{option}: must name at least one")
     for updates in args.updates:
@@ -90,8 +85,32 @@ def check(args: Args) -> None:
     for threads in args.threads:
         if not 1 <= threads <= available:
             raise InvalidInput(f"--threads {threads}: must be 1 to {available}, the CPUs that this process may use")
-    if args.out is not None:
-        check_vacant(args.out)
+
+
+def job(args: Args) -> Job:
+    check(args)
+    return Job(partial(study, args, load("fashion-mnist", args.data_dir)))
+
+
+def study(args: Args, dataset: Dataset, folder: Path) -> None:
+    """Write results.csv and products.csv after every protocol, so that nothing is lost where the rest is interrupted; then the figure. Or
+    parts.csv, where parts are asked for.
+    """
+    if args.parts:
+        timed = pd.DataFrame([row for name in args.protocol for row in parts(name, args, dataset)])
+        timed.to_csv(folder / "parts.csv", index=False)
+        print(timed.to_string(index=False, float_format="{:.3g}".format))
+        return
+    rows, products = [], []
+    for name in args.protocol:
+        found = benchmark(name, args, dataset)
+        rows += found[0]
+        products += found[1]
+        pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+        pd.DataFrame(products).to_csv(folder / "products.csv", index=False)
+    results = pd.read_csv(folder / "results.csv")
+    print(as_text(results))
+    draw_relaxation_speed(results, folder)
 
 
 def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -290,48 +309,7 @@ def _say(line: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the process's exit code."""
-    try:
-        args = cast(Args, parse(cast(Any, Args), argv))
-        check(args)
-        dataset = load("fashion-mnist", args.data_dir)
-        folder = args.out or default_path(KIND)
-        folder.mkdir(parents=True, exist_ok=True)
-    except (InvalidInput, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: --out {args.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
-        return 2
-    description = {
-        "kind": KIND,
-        "arguments": as_json(cast(Any, args)),
-        "started": now(),
-        "machine": machine(),
-        "versions": versions(),
-        "git": git_state(),
-    }
-    if args.parts:
-        found_parts = pd.DataFrame([row for name in args.protocol for row in parts(name, args, dataset)])
-        found_parts.to_csv(folder / "parts.csv", index=False)
-        write_json(folder / "benchmark.json", {**description, "ended": now()})
-        print(found_parts.to_string(index=False, float_format="{:.3g}".format))
-        print(f"{folder}: parts.csv, benchmark.json")
-        return 0
-    rows, products = [], []
-    for name in args.protocol:
-        found = benchmark(name, args, dataset)
-        rows += found[0]
-        products += found[1]
-        # After every protocol, so that what was measured is not lost when the rest is interrupted.
-        pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
-        pd.DataFrame(products).to_csv(folder / "products.csv", index=False)
-        write_json(folder / "benchmark.json", {**description, "ended": now()})
-    results = pd.read_csv(folder / "results.csv")
-    print(as_text(results))
-    files = draw_relaxation_speed(results, folder)
-    print(f"{folder}: results.csv, products.csv, benchmark.json, {', '.join(file.name for file in files)}")
-    return 0
+    return run_here("relaxation_benchmark", Args, job, argv)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
-from hybridep.presets import PRESETS, PROTOCOLS, STRATEGIES, adapted
+from hybridep.presets import PROTOCOLS, STRATEGIES, adapted
 from hybridep.study.arguments import StudyArgs, given
+from hybridep.study.choices import check_choice, chosen_seeds
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
-from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
+from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require
 from hybridep.study.study import main
 from search_spaces import Limits, Space
 
@@ -53,28 +54,24 @@ def plan(args: Args) -> Plan:
     """What the arguments ask for; InvalidInput in one line where they make no sense."""
     if args.dataset.endswith(OWN):
         load(args.dataset)
-    if args.dataset not in DATASETS:
-        raise InvalidInput(f"--dataset {args.dataset!r}: must be one of {', '.join(DATASETS)}, or an {OWN} file of your own")
-    if args.search not in SEARCHES:
-        raise InvalidInput(f"--search {args.search!r}: must be one of {', '.join(SEARCHES)}")
-    if args.protocol is not None and args.protocol not in PROTOCOLS:
-        raise InvalidInput(f"--protocol {args.protocol!r}: must be one of {', '.join(PROTOCOLS)}")
+    check_choice("dataset", args.dataset, DATASETS, f", or an {OWN} file of your own")
+    check_choice("search", args.search, SEARCHES)
     if args.protocol is None and args.dataset not in PROTOCOLS:
         raise InvalidInput(f"--protocol: must be given for a dataset of your own, one of {', '.join(PROTOCOLS)}")
+    check_choice("protocol", args.protocol or args.dataset, PROTOCOLS)
     require("trials", args.trials, 1, MOST_TRIALS, "--search thesis runs the thesis's five alone")
     require("patience", args.patience, 0, MOST_EPOCHS)
+    require("confirm", args.confirm, 0, MOST_SEEDS)
     if args.search == "thesis":
         _refuse(args, "thesis", "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
     _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
     if args.search == "grid" and args.space not in GRID_SPACES:
         raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
-    require("confirm", args.confirm, 0, MOST_SEEDS)
     if min(args.grid) < 1 or args.grid[0] * args.grid[1] > MOST_TRIALS:
         raise InvalidInput(
             f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each and {MOST_TRIALS:,} in all"
         )
-    seeds = args.seeds or PRESETS[args.protocol or args.dataset].seeds
-    require_seeds("seeds", seeds, args.confirm)
+    seeds = chosen_seeds(args, args.confirm)
     protocol = chosen_protocol(args)
     _refuse_overruled(args)
     limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)

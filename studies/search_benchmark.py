@@ -9,6 +9,7 @@ every sampler alike; hence what a search adds to that is compared too.
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -18,10 +19,12 @@ from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
 from hybridep.study.arguments import StudyArgs, given
-from hybridep.study.folder import StudyFolder, now
+from hybridep.study.description import now
+from hybridep.study.folder import StudyFolder
 from hybridep.study.ranges import MOST_SEEDS, require
+from hybridep.study.recorded import COMPLETE, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
-from hybridep.study.study import COMPLETE, INVALID, STOPPED, UNFINISHED, prepare, read_arguments, run
+from hybridep.study.study import prepare, read_arguments, run
 from studies import schedule_sweep
 
 SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
@@ -80,16 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.resources.prepare()
         folder, _ = prepare("search_benchmark", args, next(iter(plans.values())))
     except (InvalidInput, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID
-    try:
+        return refused(error)
+    with closing(folder):
         code = _run_all(folder, sweeps, args.resources)
         if code == COMPLETE:
             folder.write(ended=now())
             print(compare([folder.path / name for name in sweeps], folder.path), flush=True)
         return code
-    finally:
-        folder.close()
 
 
 def _run_all(folder: StudyFolder, sweeps: dict[str, schedule_sweep.Args], resources: Resources) -> int:
@@ -108,12 +108,9 @@ def _run_all(folder: StudyFolder, sweeps: dict[str, schedule_sweep.Args], resour
         try:
             own, dataset = prepare("schedule_sweep", sweep, plan)
         except (InvalidInput, DatasetError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return INVALID
-        try:
+            return refused(error)
+        with closing(own):
             code = run(own, plan, dataset, sweep.resources, write_report=lambda _: None)
-        finally:
-            own.close()
         # A strategy that failed counts as tried: what the samplers are compared by is there all the same.
         if code not in (COMPLETE, STOPPED) or own.description["ended"] is None:
             print(f"Then go on with: python {sys.argv[0]} --resume {folder.path}", flush=True)

@@ -1,6 +1,5 @@
 """Train the strategies of one table of the thesis under its protocol, and set the results beside the published ones."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +8,7 @@ from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import FolderArgs
+from hybridep.study.choices import check_choice, check_choices
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import require_seeds
 from hybridep.study.study import main
@@ -44,10 +44,11 @@ class Args(FolderArgs):
 
 def plan(args: Args) -> Plan:
     """A trial for each seed, policy and strategy, seed by seed, so that there is a table to look at early."""
-    if args.table not in TABLES:
-        raise InvalidInput(f"--table {args.table or ''!r}: must be one of {', '.join(TABLES)}")
+    check_choice("table", args.table, TABLES)
+    assert args.table is not None
     known = STRATEGIES | ONE_SIDED
-    strategies = _chosen("strategies", args.strategies, tuple(known)) or tuple(PRESETS[args.table].published or known)
+    check_choices("strategies", args.strategies, known)
+    strategies = args.strategies or tuple(PRESETS[args.table].published or known)
     seeds = args.seeds or PRESETS[args.table].seeds
     require_seeds("seeds", seeds)
     protocol = chosen_protocol(args)
@@ -83,7 +84,8 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
     """The relaxation policies by name, as TrialConfig values."""
     assert args.table is not None
     usual = ("fixed", "converged") if args.table == "fashion-conv" else ("fixed",)
-    names = _chosen("relaxation", args.relaxation, POLICIES) or usual
+    check_choices("relaxation", args.relaxation, POLICIES)
+    names = args.relaxation or usual
     if args.tolerance is not None and "adaptive" not in names:
         raise InvalidInput(f"--tolerance {args.tolerance:g}: applies to --relaxation adaptive only")
     if args.T1 is not None and names == ("converged",):
@@ -97,15 +99,6 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
     for name in names:
         protocol.replace(**policies[name])
     return {name: policies[name] for name in names}
-
-
-def _chosen(option: str, names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in allowed:
-            raise InvalidInput(f"--{option} {name!r}: must be one of {', '.join(allowed)}")
-    if len(set(names)) < len(names):
-        raise InvalidInput(f"--{option} {' '.join(names)}: must be different ones of {', '.join(allowed)}")
-    return tuple(names)
 
 
 def write_report(folder: Path) -> None:

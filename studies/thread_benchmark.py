@@ -2,31 +2,29 @@
 
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal
 
 import pandas as pd
 
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.datasets import DATASETS, DatasetError, load
+from hybridep.datasets import DATASETS, load
 from hybridep.presets import PROTOCOLS, adapted
-from hybridep.study.arguments import as_json, parse
-from hybridep.study.folder import check_vacant, default_path, git_state, machine, now, versions, write_json
+from hybridep.study.choices import HereArgs, check_choices
 from hybridep.study.ranges import MOST_REPETITIONS, require
+from hybridep.study.recorded import Job, run_here
 
-KIND: Final = "thread_benchmark"
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(HereArgs):
     protocol: tuple[str, ...] = ("fashion-mnist", "fashion-conv")
     """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
     relaxation: Literal["adaptive", "fixed"] = "adaptive"
@@ -39,25 +37,16 @@ class Args:
     """Rounds to time in each arrangement, after one that is not timed."""
     data_dir: Path | None = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
-    out: Path | None = None
-    """Folder for results.csv and benchmark.json; a new one under results/ if not given."""
 
 
 def configurations(args: Args) -> dict[str, TrialConfig]:
     """The protocols as they are trained here; InvalidInput in one line for a mistake."""
-    for name in args.protocol:
-        if name not in PROTOCOLS:
-            raise InvalidInput(f"--protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
-    if not args.protocol:
-        raise InvalidInput("--protocol: must name at least one")
+    check_choices("protocol", args.protocol, PROTOCOLS, least=1)
     require("rounds", args.rounds, 1, MOST_REPETITIONS)
     available = len(os.sched_getaffinity(0))
-    if args.cpus is not None and not 2 <= args.cpus <= available:
-        raise InvalidInput(f"--cpus {args.cpus}: must be 2 to {available}, the CPUs that this process may use")
-    if args.cpus is None and available < 2:
-        raise InvalidInput("--cpus: this process may use a single CPU, there is nothing to compare")
-    if args.out is not None:
-        check_vacant(args.out)
+    cpus = available if args.cpus is None else args.cpus
+    if not 2 <= cpus <= available:
+        raise InvalidInput(f"--cpus {cpus}: must be 2 to {available}, the CPUs that this process may use")
     found = {}
     for name in args.protocol:
         config = PROTOCOLS[name]
@@ -67,6 +56,21 @@ def configurations(args: Args) -> dict[str, TrialConfig]:
         shortened = {"train_samples": args.train_samples, "validation": 0, "epochs": args.rounds + 1, "warmup_epochs": 0}
         found[name] = adapted(name, {"relaxation": args.relaxation, **shortened})
     return found
+
+
+def job(args: Args) -> Job:
+    found = configurations(args)
+    for config in found.values():
+        load(config.dataset, args.data_dir)
+    cpus = args.cpus or len(os.sched_getaffinity(0))
+
+    def work(folder: Path) -> None:
+        rows = [{"protocol": name, **row} for name, config in found.items() for row in rounds(config, cpus, args)]
+        results = pd.DataFrame(rows)
+        results.to_csv(folder / "results.csv", index=False)
+        print(as_text(results))
+
+    return Job(work)
 
 
 class Trial:
@@ -148,30 +152,7 @@ def as_text(results: pd.DataFrame) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the process's exit code."""
-    try:
-        args = cast(Args, parse(cast(Any, Args), argv))
-        found = configurations(args)
-        for config in found.values():
-            load(config.dataset, args.data_dir)
-        folder = args.out or default_path(KIND)
-        folder.mkdir(parents=True, exist_ok=True)
-    except (InvalidInput, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: --out {args.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
-        return 2
-    about = {"machine": machine(), "versions": versions(), "git": git_state()}
-    description = {"kind": KIND, "arguments": as_json(cast(Any, args)), "started": now(), **about}
-    rows = []
-    for name, config in found.items():
-        rows += [{"protocol": name, **row} for row in rounds(config, args.cpus or len(os.sched_getaffinity(0)), args)]
-    results = pd.DataFrame(rows)
-    results.to_csv(folder / "results.csv", index=False)
-    write_json(folder / "benchmark.json", {**description, "ended": now()})
-    print(as_text(results))
-    return 0
+    return run_here("thread_benchmark", Args, job, argv)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Take this where a study's report, its resuming and its confirmation are not want
 scheduler here that stops trials early, such as ASHA: schedules that are good late look bad early, and would be the first to go.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ class Args:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = tyro.cli(Args, args=argv, description=__doc__)
+    from hybridep.cluster.internals import LOOPBACK_SWITCH, ON_LOOPBACK
+
+    os.environ[LOOPBACK_SWITCH] = "0"  # with ON_LOOPBACK: a Ray that other machines cannot reach
+
     import ray
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
@@ -31,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hybridep.datasets import load
     from hybridep.trainable import StrategyTrial
 
-    ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(include_dashboard=False, log_to_driver=False, **ON_LOOPBACK)
     # The images go to every node once. {"cpu": 1, "gpu": 0.5} lets two trials share a GPU.
     trainable = tune.with_resources(tune.with_parameters(StrategyTrial, dataset=load("digits")), {"cpu": 1})
     results = tune.Tuner(

@@ -147,6 +147,6 @@ def test_a_mistake_is_one_line_before_any_work(
 def test_a_folder_that_holds_something_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert main(["--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"error: --out {tmp_path}: must be a folder that is empty or does not exist yet\n"
+    assert capsys.readouterr().err == f"error: --out {tmp_path}: is not empty; choose a folder that is empty or does not exist yet\n"
     assert main(["--out", str(tmp_path / "notes.txt")]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

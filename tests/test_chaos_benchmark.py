@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybridep.study.resources import Resources
-from studies.chaos_benchmark import SEEDS, Args, benchmark, compared, plan
+from studies.chaos_benchmark import SEEDS, Args, compared, main, plan
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -52,15 +51,15 @@ def test_every_strategy_of_the_thesis_has_a_trial_on_each_seed() -> None:
 
 def test_bad_arguments_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "study.json").write_text("{}")
-    for args, complaint in (
-        (Args(kills=3), "--kills 3: must be 4 to 100,000"),
-        (Args(epochs=0), "epochs 0:"),
-        (Args(out=str(tmp_path)), "--out"),
-        (Args(out="s3://bucket/chaos"), "--out s3://bucket/chaos: must be a folder"),
-        (Args(resume="results"), "--resume results: means nothing to this command"),
-        (Args(resources=Resources(max_concurrent=1)), "--max-concurrent 1: means nothing to this command"),
+    for argv, complaint in (
+        (["--kills", "3"], "--kills 3: must be 4 to 100,000"),
+        (["--epochs", "0"], "epochs 0:"),
+        (["--out", str(tmp_path)], "--out"),
+        (["--out", "s3://bucket/chaos"], "--out s3://bucket/chaos: must be a folder"),
+        (["--resume", "results"], "--resume results: means nothing to this command"),
+        (["--max-concurrent", "1"], "--max-concurrent 1: means nothing to this command"),
     ):
-        assert benchmark(args) == 2
+        assert main(argv) == 2
         shown = capsys.readouterr()
         assert shown.err.startswith(f"error: {complaint}")
         assert shown.err.count("\n") == 1

@@ -243,7 +243,7 @@ def pretend_started(folder: Path, process: Process, devices: tuple[str, ...] = (
 
 
 def test_stop_ends_no_process_that_only_has_the_same_id(machine, sleeper, capsys):
-    for number, other in enumerate([Process(sleeper.pid, sleeper.started + 1, sleeper.boot), Process(sleeper.pid, sleeper.started, "")]):
+    for number, other in enumerate([Process(sleeper.pid, sleeper.started + 1), Process(sleeper.pid, sleeper.started - 1)]):
         pretend_started(Path(str(number)), other)
     assert main(["stop"]) == 0
     assert capsys.readouterr().out.count("Had died") == 2
@@ -267,7 +267,7 @@ def test_stop_ends_the_process_that_it_started_with_its_children(machine, monkey
 def test_a_process_is_known_by_more_than_its_id(sleeper):
     assert Process.find(sleeper.pid) == sleeper
     assert sleeper.running
-    assert not Process(sleeper.pid, sleeper.started - 1, sleeper.boot).running
+    assert not Process(sleeper.pid, sleeper.started - 1).running
     sleeper.signal(signal.SIGKILL)
     assert wait_until(lambda: not sleeper.running)  # though nobody has collected it yet
 

@@ -12,7 +12,8 @@ import pytest
 from analysis.alignment import summarise
 
 # As the interpreter does for a script of that folder.
-from studies.gradient_alignment import main
+from studies import gradient_alignment
+from studies.gradient_alignment import Args, caption, main, plan
 
 SMALL = ["--sizes", "64", "24", "10", "--beta", "0.2", "--samples", "16", "--train-samples", "320", "--epochs", "3"]
 
@@ -69,16 +70,12 @@ def test_a_shortened_run_says_so_everywhere(small: Path, capsys: pytest.CaptureF
     assert main([*SMALL, "--seeds", "3", "5", "--checkpoints", "3", "--out", str(tmp_path / "s")]) == 0
     assert f"Shortened run: {words}." in capsys.readouterr().out
     # The text of a PDF is compressed; that the figure is given the words is told by what draws it.
-    from studies.gradient_alignment import Args, caption, plan
-
     args = Args(seeds=(3, 5))
     assert "Shortened run: 2 of 3 seeds" in caption(args, plan(args))
     assert "Shortened" not in caption(Args(), plan(Args()))
 
 
 def test_a_full_run_has_the_twelve_checkpoints_of_the_thesis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from studies import gradient_alignment
-
     compared: list[Any] = []
     compare = gradient_alignment.compare
     monkeypatch.setattr(gradient_alignment, "compare", lambda *given: compared.append(given) or compare(*given))

@@ -6,7 +6,7 @@ from studies import memory_benchmark
 
 
 def test_a_trial_takes_more_than_a_worker_that_waits() -> None:
-    config = memory_benchmark.configurations(memory_benchmark.Args(protocol=("digits",), updates=2, test_samples=50))[0]
+    config = memory_benchmark.configurations(memory_benchmark.Args(protocol=("digits",), updates=2, test_samples=50))["digits"]
     idle, peak, data = memory_benchmark.measure(config)
     # PyTorch alone takes a hundred mebibytes; a trial on digits takes little above it.
     assert 100 * 2**20 < idle < peak < idle + 2**30

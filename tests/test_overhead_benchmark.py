@@ -1,29 +1,21 @@
 """The overhead benchmark's arithmetic, on a study of which every second is known."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from hybridep.config import InvalidInput
-from hybridep.study.folder import StudyFolder
 from studies.overhead_benchmark import Args, DriverState, Timeline, measured, plan, projected
 
 DESCRIPTION = {"kind": "overhead_benchmark", "arguments": {}, "protocol": {}, "seeds": [], "dataset": {}, "trials_planned": 6}
 
 
-def test_time_is_shared_out_between_the_start_the_trials_and_what_lies_between_them(tmp_path: Path) -> None:
+def test_time_is_shared_out_between_the_start_the_trials_and_what_lies_between_them() -> None:
     """Two workers; each imports for its first trial, then trains two more of 2 s of work with 0.5 s of Tune before each."""
-    folder = StudyFolder.create(tmp_path / "study", DESCRIPTION)
-    for number in range(6):
-        files = folder.trial(f"search-{number:04d}")
-        files.begin({})
-        row = {"trial_id": files.path.name, "pid": number % 2, "timestamp": 10 + number, "epoch_seconds_by_seed": [1.5, 0.5]}
-        files.append(json.dumps(row))
-    folder.close()
+    numbers = range(6)
+    rows = [{"trial_id": n, "pid": n % 2, "timestamp": 10 + n, "epoch_seconds_by_seed": [1.5, 0.5]} for n in numbers]
     marks = {"arguments and data": 1.0, "Ray started": 5.0, "first epoch reported": 10.0, "last trial ended": 15.0, "Ray stopped": 16.0}
-    timeline = Timeline(marks, {100 * hundred: DriverState(mebibytes, 0, 0) for hundred, mebibytes in ((1, 200.0), (2, 201.0), (3, 204.0))})
-    table = {quantity: value for quantity, value, _ in measured(folder, timeline, trials=6, slots=2)}
+    states = {100 * hundred: DriverState(mebibytes, 0, 0) for hundred, mebibytes in ((1, 200.0), (2, 201.0), (3, 204.0))}
+    timeline = Timeline(marks, states, ended=6, slots=2)
+    table = {quantity: value for quantity, value, _ in measured(rows, timeline)}
     assert table["until: Ray started"] == 4.0
     assert table["inside Trainer, all trials"] == 12.0
     assert table["workers' time outside Trainer, whole run"] == pytest.approx(1 - 12 / 32)

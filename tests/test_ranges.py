@@ -29,11 +29,12 @@ from hybridep.config import (
 from hybridep.datasets import load
 from hybridep.presets import PROTOCOLS
 from hybridep.streams import stream
-from hybridep.study.arguments import as_json, parse
-from hybridep.study.direct import DirectPlan
+from hybridep.study.arguments import parse
+from hybridep.study.description import as_json
 from hybridep.study.events import EventLog
 from hybridep.study.plan import Plan
 from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
+from hybridep.study.recorded import Diagnosis
 from hybridep.study.resources import NodeCapacity
 from hybridep.trainer import Trainer
 
@@ -108,7 +109,7 @@ def can_be_used(args: Any, made: Any, tmp_path: Path) -> None:
     if hasattr(args, "resources"):
         share = args.resources.share([NodeCapacity(10**6, 8)]) if (args.resources.gpus_per_trial or 0) <= 1 else None
         assert share is None or share.slots([NodeCapacity(10**6, 8)]) >= 1
-    if not isinstance(made, (Plan, DirectPlan)):
+    if not isinstance(made, (Plan, Diagnosis)):
         return
     assert json.loads(json.dumps(as_json(args), allow_nan=False))
     protocol = made.protocol

@@ -142,7 +142,7 @@ def test_a_run_has_a_row_for_each_implementation_side_by_side(official_files: Ca
     products = pd.read_csv(out / "products.csv")
     assert set(products["threads"]) == set(threads)
     assert set(products["protocol"]) == {"fashion-mnist", "fashion-conv", "cifar10"}
-    assert json.loads((out / "benchmark.json").read_text())["arguments"]["updates"] == [0, 2]
+    assert json.loads((out / "study.json").read_text())["arguments"]["updates"] == [0, 2]
     assert (out / "speed.png").stat().st_size > 5000
     assert len(as_text(table).splitlines()) == 1 + len(table)
 

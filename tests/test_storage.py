@@ -64,7 +64,7 @@ def dies(folder: StudyFolder) -> None:
     """Its process is killed: the kernel releases the lock, and nobody renews the lease."""
     assert folder._mirror is not None
     folder._mirror._ended.set()
-    folder._lock.close()
+    folder._lock.release()
 
 
 @BOTH_STORES

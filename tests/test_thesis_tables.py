@@ -22,7 +22,7 @@ from analysis.thesis_tables import ThesisTable, caption, latex, markdown, pooled
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study import study as running_study
-from hybridep.study.arguments import as_json
+from hybridep.study.description import as_json
 from studies.thesis_tables import Args, plan
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"

@@ -20,7 +20,7 @@ def test_both_arrangements_train_the_same_trials(tmp_path: Path, capsys: pytest.
     # Sums over other numbers of threads round otherwise, which may turn the odd prediction.
     assert (accuracies[thread_benchmark.IN_TURN] - accuracies[thread_benchmark.TOGETHER]).abs().max() < 0.03
     assert "digits: an epoch of 2 trials" in capsys.readouterr().out
-    assert (out / "benchmark.json").exists()
+    assert (out / "study.json").exists()
 
 
 def test_the_advantage_is_the_median_over_rounds() -> None:

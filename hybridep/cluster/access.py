@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hybridep.cluster.internals import LOOPBACK_SWITCH, check_alive
 from hybridep.config import InvalidInput
 
 LOOPBACK: Final = "127.0.0.1"
@@ -56,9 +57,7 @@ def ray_environment(address: str) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # The name tells whom this was made for. 0 means on every system that Ray takes loopback for this machine's address,
-        # and listens there alone; else it replaces loopback by an address that others can reach.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if is_loopback(address) else "1",
+        LOOPBACK_SWITCH: "0" if is_loopback(address) else "1",
     }
 
 
@@ -115,12 +114,10 @@ def check_access(head: Address, option: str) -> None:
     found = token()
     if found is None:
         raise InvalidInput(f"{option} {head}: there is no token in {token_file()}; copy the head's")
-    with grpc.insecure_channel(str(head), options=[("grpc.enable_http_proxy", 0)]) as channel:
-        alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
-        try:
-            alive(b"", metadata=[("authorization", f"Bearer {found}")], timeout=ANSWER_SECONDS)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                source = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else token_file()
-                raise InvalidInput(f"{option} {head}: the cluster refuses the token in {source}; take the one of its head") from None
-            raise InvalidInput(f"{option} {head}: no Ray cluster answers there") from None
+    try:
+        check_alive(str(head), found, ANSWER_SECONDS)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            source = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else token_file()
+            raise InvalidInput(f"{option} {head}: the cluster refuses the token in {source}; take the one of its head") from None
+        raise InvalidInput(f"{option} {head}: no Ray cluster answers there") from None

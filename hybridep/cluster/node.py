@@ -1,8 +1,7 @@
 """A Ray node on this machine, with its slices as GPUs that Ray schedules: started, listed and stopped.
 
-Ray's own command line can neither keep a second node to loopback nor leave the Ray client server out, and its `ray stop` ends every Ray
-process of the machine. So a process of ours starts Ray's node, as `ray.init` does, and all of it ends with that process. A file says
-which process that is.
+Ray's own `ray stop` ends every Ray process of the machine. So a process of ours holds a Ray node, all of which ends with that process, and
+a file says which process that is.
 """
 
 import json
@@ -15,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from hybridep.cluster.access import Address, ray_environment
+from hybridep.cluster.internals import RayNode
 from hybridep.cluster.machine import VISIBLE
 from hybridep.cluster.processes import Process
 from hybridep.config import InvalidInput
@@ -119,42 +119,34 @@ def run(plan: NodePlan, folder: Path | None = None) -> int:
         ray_environment(plan.head.host),
         **{VISIBLE: ",".join(plan.devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
     )
-    from ray._private.node import Node
-    from ray._private.parameter import RayParams
-
-    head = plan.role == "head"
-    parameters = RayParams(
-        node_ip_address=plan.address,
-        gcs_server_port=plan.head.port if head else None,
-        gcs_address=None if head else str(plan.head),
-        num_cpus=plan.cpus,
-        num_gpus=len(plan.devices),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation is wrong
-        no_monitor=True,
-        temp_dir=str(folder),
-    )
     signal.signal(signal.SIGINT, _leave)  # Ray sets SIGTERM alone, and a shell that starts us in the background lets us ignore it
     try:
-        # Its processes end with this one, however this one ends.
-        node = Node(parameters, head=head, shutdown_at_exit=True, spawn_reaper=True)
+        node = RayNode(
+            head=plan.role == "head",
+            port=plan.head.port,
+            gcs=str(plan.head),
+            address=plan.address,
+            cpus=plan.cpus,
+            gpus=len(plan.devices),
+            object_store=OBJECT_STORE_BYTES,
+            folder=folder,
+        )
     except Exception as error:
         print(f"error: Ray did not start ({first_line(error)}); its logs are in {folder}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, _leave)
-    address = Address(plan.head.host, int(node.address.rpartition(":")[2]))
-    started = StartedNode(NodePlan(plan.role, address, plan.address, plan.cpus, plan.devices), _this_process(), folder)
+    this = Process.find(os.getpid())
+    assert this is not None
+    started = StartedNode(replace(plan, head=Address(plan.head.host, node.port)), this, folder)
     try:
         _record(started)
         print(started.plan, flush=True)
-        while not (dead := node.dead_processes()):  # type: ignore[no-untyped-call]
-            time.sleep(POLL_SECONDS)
+        dead = node.wait()
     except (SystemExit, KeyboardInterrupt):
-        node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+        node.end()
         shutil.rmtree(folder, ignore_errors=True)
         return 0
-    print(f"error: Ray's {dead[0][0]} ended by itself; its logs are in {started.logs}", file=sys.stderr)
+    print(f"error: Ray's {dead} ended by itself; its logs are in {started.logs}", file=sys.stderr)
     return 1
 
 
@@ -169,12 +161,6 @@ def _leave(number: int, frame: object) -> None:
 
 def _new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="", dir=runtime_folder()))
-
-
-def _this_process() -> Process:
-    process = Process.find(os.getpid())
-    assert process is not None
-    return process
 
 
 def _record(node: StartedNode) -> None:

@@ -1,56 +1,48 @@
-"""`Process`: a process that is known again for certain, also by another program, later. Needs Linux's /proc."""
+"""`Process`: a process that is known again for certain, also by another program, later."""
 
 import contextlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
+
+import psutil
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process id, which the system gives out again, with what makes it unique: when it began, in clock ticks after which boot."""
+    """A process id, which the system gives out again, with what makes it unique: seconds from the machine's start to its own."""
 
     pid: int
-    started: int
-    boot: str
+    started: float
 
     @classmethod
     def find(cls, pid: int) -> "Process | None":
         """The process that has this id now, or None where none runs."""
-        fields = _stat(pid)
-        if fields is None or fields[0] in ("Z", "X"):
-            return None
-        return cls(pid, int(fields[19]), Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(pid)
+            if found.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                # Both count from an epoch that moves when the clock is set; their difference does not.
+                return cls(pid, round(found.create_time() - psutil.boot_time(), 2))
+        return None
 
     @property
     def running(self) -> bool:
         return Process.find(self.pid) == self
 
+    @property
+    def command(self) -> str:
+        """Its command line, empty where it has ended."""
+        with contextlib.suppress(psutil.Error):
+            return " ".join(psutil.Process(self.pid).cmdline()) if self.running else ""
+        return ""
+
     def signal(self, number: int) -> None:
         """Send a signal, if this very process still runs."""
-        if self.running:
-            with contextlib.suppress(ProcessLookupError):  # it ended in between
-                os.kill(self.pid, number)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended in between
+            if self.running:
+                psutil.Process(self.pid).send_signal(number)
 
     def descendants(self) -> "list[Process]":
         """Its children, theirs, and so on; not those that were left behind by a parent that ended."""
-        children: dict[int, list[int]] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and (fields := _stat(int(entry.name))):
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-        found: list[Process] = []
-        pending = [self.pid] if self.running else []
-        while pending:
-            for pid in children.get(pending.pop(), []):
-                pending.append(pid)
-                if (process := Process.find(pid)) is not None:
-                    found.append(process)
-        return found
-
-
-def _stat(pid: int) -> list[str] | None:
-    """/proc/<pid>/stat from the third field on (state, parent, ...): the name before them may hold spaces and brackets."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below = psutil.Process(self.pid).children(recursive=True) if self.running else []
+            return [process for child in below if (process := Process.find(child.pid))]
+        return []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,9 @@ from hybridep.config import SLOTS, InvalidInput, TrialConfig, one_line
 from hybridep.study.folder import read_description
 from hybridep.study.mirror import Mirror
 from hybridep.study.resources import Resources
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @cache
@@ -108,7 +111,7 @@ def given(options: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None}
 
 
-A = TypeVar("A", bound=FolderArgs)
+A = TypeVar("A", bound="DataclassInstance")
 
 
 def parse(arguments: type[A], argv: Sequence[str] | None, default: A | None = None) -> A:
@@ -158,9 +161,3 @@ def refuse(arguments: FolderArgs, *names: str) -> None:
         if getattr(own, name) != getattr(plain, name):
             option = "from" if name == "repeat" else name.replace("_", "-")
             raise InvalidInput(f"--{option} {getattr(own, name)}: means nothing to this command")
-
-
-def as_json(arguments: FolderArgs) -> dict[str, Any]:
-    """Arguments as study.json holds them."""
-    content: dict[str, Any] = TypeAdapter(type(arguments)).dump_python(arguments, mode="json")
-    return content

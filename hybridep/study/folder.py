@@ -1,28 +1,24 @@
 """`StudyFolder`: a study on disk. What is written here is all that a resumed study knows, and it is readable at every moment."""
 
-import fcntl
-import itertools
 import json
 import os
-import platform
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-import hybridep
+from filelock import FileLock, Timeout
+
 from hybridep.checkpoints import Checkpoints
 from hybridep.config import InvalidInput
+from hybridep.study.description import write_json
 from hybridep.study.mirror import Mirror
 
 FORMAT: Final = 2
-PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
+LOCK, HOLDER = ".lock", ".holder"
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class TrialFiles:
 class StudyFolder:
     """A study's folder, locked for as long as this process lives or until `close`. With a mirror, the study is kept there."""
 
-    def __init__(self, path: Path, description: dict[str, Any], lock: IO[str], mirror: Mirror | None = None) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], lock: FileLock, mirror: Mirror | None = None) -> None:
         self.path = path
         self.description = description
         self._lock = lock
@@ -135,7 +131,7 @@ class StudyFolder:
 
     def begun(self) -> list[TrialFiles]:
         """The trials that have a folder."""
-        return [TrialFiles(path, self._mirror) for path in sorted(self.trials.iterdir()) if (path / "params.json").exists()]
+        return [TrialFiles(path, self._mirror) for path in sorted(self.trials.glob("*")) if (path / "params.json").exists()]
 
     def recover(self) -> list[TrialFiles]:
         """The trials that have a folder, made ready to go on: those that failed are to be tried again, and no row is to be missed."""
@@ -162,7 +158,6 @@ class StudyFolder:
                 if mirror:
                     mirror.take()
                     mirror.clear()
-                folder.trials.mkdir(exist_ok=True)
                 folder.write()
         except OSError as error:
             raise InvalidInput(f"--out {place}: cannot be written ({error.strerror or error})") from None
@@ -216,13 +211,13 @@ class StudyFolder:
     def close(self) -> None:
         if self._mirror:
             self._mirror.release()
-        self._lock.close()
+        self._lock.release()
 
     def discard(self) -> None:
         """Remove a study of which nothing has run, so that its folder can be used again."""
         if not self.begun():
             shutil.rmtree(self.trials, ignore_errors=True)
-            for path in (self.path / "study.json", self.optuna_journal, self.path / ".lock"):
+            for path in (self.path / "study.json", self.optuna_journal, self.path / HOLDER, self.path / LOCK):
                 path.unlink(missing_ok=True)
                 if self._mirror:
                     self._mirror.remove(path)
@@ -234,7 +229,7 @@ def check_vacant(path: Path) -> None:
     try:
         if (path / "study.json").exists():
             raise InvalidInput(f"--out {path}: holds a study already; continue it with --resume {path} or choose another folder")
-        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.exists() and any(entry.name not in (LOCK, HOLDER) for entry in path.iterdir()):
             raise InvalidInput(f"--out {path}: is not empty; choose a folder that is empty or does not exist yet")
     except OSError as error:
         raise InvalidInput(f"--out {path}: cannot be used ({error.strerror or error})") from None
@@ -270,32 +265,17 @@ def read_description(file: Path, option: str, given: Path | str, mirror: Mirror 
     return description
 
 
-def _locked(path: Path, option: str, place: Path | str) -> IO[str]:
-    """The open lock file of a study; the kernel releases it when its process ends, however it ends."""
-    lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (stays open as long as the study runs)
+def _locked(path: Path, option: str, place: Path | str) -> FileLock:
+    """The lock of a study, held; the kernel releases it when its process ends, however it ends. Who holds it stands beside it."""
+    lock = FileLock(path / LOCK, thread_local=False)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise InvalidInput(f"{option} {place}: is being run by {holder}; wait for it or stop it first") from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = path / HOLDER
+        told = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        raise InvalidInput(f"{option} {place}: is being run by {told}; wait for it or stop it first") from None
+    (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     return lock
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def drop_unfinished_line(path: Path) -> None:
@@ -304,60 +284,3 @@ def drop_unfinished_line(path: Path) -> None:
     complete = content.rfind(b"\n") + 1
     if complete < len(content):
         os.truncate(path, complete)
-
-
-def versions() -> dict[str, str]:
-    """The versions that results depend on; those of packages are read from their metadata, without importing them."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit and uncommitted changes of the checkout that hybridep is imported from, or None where it is not a checkout."""
-    root = Path(hybridep.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit, changes = (
-            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit, "changed_files": [line[3:] for line in changes.splitlines()]}
-
-
-def machine() -> dict[str, Any]:
-    """What the driver runs on."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "hostname": platform.node(),
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": memory,
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def default_path(kind: str) -> Path:
-    """results/<kind>-<date-time>, with a number behind where two studies begin in the same second."""
-    name = f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    paths = (Path("results") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(path for path in paths if not path.exists())

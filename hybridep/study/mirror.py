@@ -158,7 +158,7 @@ class Mirror:
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in (".lock", ".lease"):
+            elif path.name not in (".lock", ".holder", ".lease"):
                 path.unlink()
 
     def push(self, path: Path) -> None:

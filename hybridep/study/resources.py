@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hybridep.cluster.access import Address, ray_environment, resolve, token
+from hybridep.cluster.internals import LOOPBACK_SWITCH
 from hybridep.cluster.machine import VISIBLE, cpus, schedulable
 from hybridep.config import InvalidInput
 from hybridep.study.ranges import MOST_TRIALS, require
@@ -89,8 +90,7 @@ class Resources:
             _prepare_client(self.ray_address)
             return
         shorten_ray_folder()
-        # Listen on loopback alone. The name tells whom the variable was made for; it means the same on every system.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ[LOOPBACK_SWITCH] = "0"
         if self.cpus_per_trial is not None and self.cpus_per_trial > cpus():
             raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: this machine has {cpus()}")
         devices = self.devices()

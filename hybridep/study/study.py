@@ -4,28 +4,30 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
-from hybridep.study.arguments import FolderArgs, as_json, parse, stored
-from hybridep.study.folder import StudyFolder, check_vacant, default_path, git_state, machine, now, read_description, versions
+from hybridep.study.arguments import FolderArgs, parse, stored
+from hybridep.study.description import default_path, describe, now
+from hybridep.study.folder import StudyFolder, check_vacant, read_description
 from hybridep.study.front import Point
 from hybridep.study.mirror import Mirror
 from hybridep.study.plan import Plan, complete
 from hybridep.study.progress import Progress
+from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
 
 # What may change when a study is continued; `trials` and `confirm` may only grow.
 CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
-COMPLETE, STOPPED, INVALID, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
-
 
 A = TypeVar("A", bound=FolderArgs)
+Session = Callable[[StudyFolder, Plan, Dataset, Resources, Progress], None]
 
 
 def write_sweep_report(folder: Path) -> None:
@@ -42,10 +44,11 @@ def main(
     make_plan: Callable[[A], Plan],
     argv: Sequence[str] | None = None,
     write_report: Callable[[Path], None] = write_sweep_report,
+    session: Session | None = None,
 ) -> int:
     """Run or continue a study; the process's exit code. `kind` is the name of its script, `make_plan` turns arguments into work.
 
-    `write_report` makes the outputs from the study's folder when all trials have ended.
+    `write_report` makes the outputs from the study's folder when all trials have ended. `session` trains what is left, on Ray.
     """
     try:
         args = read_arguments(kind, arguments, argv)
@@ -53,15 +56,12 @@ def main(
         args.resources.prepare()
         folder, dataset = prepare(kind, args, plan)
     except (InvalidInput, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID
-    try:
-        code = run(folder, plan, dataset, args.resources, write_report)
+        return refused(error)
+    with closing(folder):
+        code = run(folder, plan, dataset, args.resources, write_report, session)
         if code == INVALID and args.resume is None:
             folder.discard()
         return code
-    finally:
-        folder.close()
 
 
 def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) -> A:
@@ -139,54 +139,63 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     for note in dataset.notes:
         print(f"{protocol.dataset}: {note}", flush=True)
     description = {
-        "kind": kind,
-        "arguments": as_json(replace(args, resume=None, repeat=None)),
+        **describe(kind, replace(args, resume=None, repeat=None)),
         "protocol": protocol.flat("json"),
         "extensions": [extension.as_json() for extension in loaded()],
         "seeds": list(plan.seeds),
         "trials_planned": plan.trials,
         "dataset": dataset.described(),
-        "versions": versions(),
-        "git": git_state(),
-        "machine": machine(),
     }
+    option = "--out" if args.resume is None else "--resume"
     if args.resume is None:
-        return StudyFolder.create(path, {**description, "started": now(), "ended": None}, mirror), dataset
-    folder = StudyFolder.open(path, kind, mirror)
-    try:
-        if folder.description["dataset"].get("checksum") != dataset.checksum:
-            raise InvalidInput(f"--resume {place}: was begun with other {protocol.dataset} data; give the same files with --data-dir")
-        for name in ("protocol", "seeds"):
-            if folder.description.get(name) != description[name]:
-                raise InvalidInput(f"--resume {place}: study.json is damaged ({name} does not follow from arguments)")
-        folder.trials.mkdir(exist_ok=True)
-        folder.write(**description)
-    except OSError as error:
-        folder.close()
-        raise InvalidInput(f"--resume {place}: cannot be written ({error.strerror or error})") from None
-    except BaseException:
-        folder.close()
-        raise
+        folder = StudyFolder.create(path, {**description, "started": now(), "ended": None}, mirror)
+    else:
+        folder = StudyFolder.open(path, kind, mirror)
+    with ExitStack() as undo:
+        undo.callback(folder.close)
+        try:
+            if args.resume is not None:
+                _check_begun(folder, dataset, description)
+                folder.write(**description)
+            folder.trials.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"{option} {place}: cannot be written ({error.strerror or error})") from None
+        undo.pop_all()
     return folder, dataset
 
 
-def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Callable[[Path], None]) -> int:
+def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, Any]) -> None:
+    """InvalidInput where a study was begun as something else."""
+    if folder.description["dataset"].get("checksum") != dataset.checksum:
+        name = dataset.info.name
+        raise InvalidInput(f"--resume {folder.place}: was begun with other {name} data; give the same files with --data-dir")
+    for name in ("protocol", "seeds"):
+        if folder.description.get(name) != description[name]:
+            raise InvalidInput(f"--resume {folder.place}: study.json is damaged ({name} does not follow from arguments)")
+
+
+def run(
+    folder: StudyFolder,
+    plan: Plan,
+    dataset: Dataset,
+    resources: Resources,
+    write_report: Callable[[Path], None],
+    session: Session | None = None,
+) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     selecting = "Validation" if plan.protocol.validation else "Test"
     progress = Progress(plan.trials, plan.protocol.epochs, selecting, "confirmation follows" if plan.fresh_seeds else "")
     try:
-        found = {files: last for files in folder.recover() if (last := files.last()) and last.get("done")}
+        for files in folder.recover():
+            last = files.last()
+            if last and last.get("done"):
+                progress.found(Point.of(last))
     except OSError as error:
-        print(f"error: --resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})", file=sys.stderr)
-        return INVALID
-    for files, last in found.items():
-        try:
-            progress.found(Point.of(last))
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            print(f"error: --resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})", file=sys.stderr)
-            return INVALID
+        return refused(InvalidInput(f"--resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})"))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        return refused(InvalidInput(f"--resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})"))
     print(f"{folder.place}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
-    code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress, write_report)
+    code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress, write_report, session)
     if code == INVALID:
         return code
     if code != COMPLETE or not complete(folder, plan):
@@ -206,7 +215,13 @@ def run(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources,
 
 
 def train(
-    folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress, write_report: Callable[[Path], None]
+    folder: StudyFolder,
+    plan: Plan,
+    dataset: Dataset,
+    resources: Resources,
+    progress: Progress,
+    write_report: Callable[[Path], None],
+    session: Session | None = None,
 ) -> int:
     """Train what is left of a study; the exit code. Whoever stops it gets a report of what is there."""
     progress.show(now=True)
@@ -216,34 +231,26 @@ def train(
     script = Path(sys.argv[0]).with_name(f"{folder.description['kind']}.py")  # a benchmark runs other scripts' studies
     go_on = f"Continue with: python {script} --resume {folder.place}"
     try:
-        with tuning.stopping_on_storage_errors():
-            folder.write(ended=None)
-        with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
-            tuning.run_trials(folder, plan, dataset, resources, tuning.StudyLog(folder, progress, resources.time_budget))
-        with tuning.stopping_on_storage_errors():
-            folder.write(ended=now())
+        with ExitStack() as shown:
+            shown.callback(progress.finish)
+            with tuning.stopping_on_storage_errors():
+                folder.write(ended=None)
+            (session or tuning.run_session)(folder, plan, dataset, resources, progress)
+            with tuning.stopping_on_storage_errors():
+                folder.write(ended=now())
     except InvalidInput as error:
-        progress.finish()
-        print(f"error: {error}", file=sys.stderr)
-        return INVALID
+        return refused(error)
     except tuning.OutOfTime:
-        progress.finish()
         print(f"The time budget is spent. {go_on}", flush=True)
         return UNFINISHED
     except tuning.StudyStopped as error:
-        progress.finish()
         print(f"error: {error}. {go_on}", file=sys.stderr)
         return STOPPED
-    except KeyboardInterrupt:
-        progress.finish()
-        _report_so_far(folder, progress, write_report)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, KeyboardInterrupt):  # who asks for the other does not wait for a report
+            _report_so_far(folder, progress, write_report)
         print(f"Stopped. {go_on}", flush=True)
         return INTERRUPTED
-    except SystemExit:  # who asks for this does not wait for a report
-        progress.finish()
-        print(f"Stopped. {go_on}", flush=True)
-        return INTERRUPTED
-    progress.finish()
     return COMPLETE
 
 

@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from hybridep.cluster.access import token_file
+from hybridep.cluster.internals import ON_LOOPBACK, forget
 from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
@@ -59,7 +60,7 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
                 num_gpus=devices,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES + 2 * dataset_bytes,
-                _node_ip_address="127.0.0.1",
+                **ON_LOOPBACK,
                 **quiet,
             )
         else:
@@ -146,14 +147,7 @@ class StudyLog(tune.Callback):
         self.progress.ended(name, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # Tune keeps ended trials: of each number that it was sent several averages and its course, a description of resources of its
-        # own, and an object in Ray's store. Without these, a study's memory grows by some kilobytes a trial.
-        metadata = trial.run_metadata
-        for kept in (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result, trial.evaluated_params):
-            kept.clear()
-        metadata.last_result["done"] = True  # were it empty, Tune would ask the worker for one
-        trial._default_result_or_future = None
-        trial.placement_group_factory = self._resources.setdefault(trial.placement_group_factory, trial.placement_group_factory)
+        forget(trial, self._resources)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config["trial"]
@@ -209,8 +203,16 @@ class Slots:
         return min(self._slots, self._most)
 
 
-def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, log: StudyLog) -> None:
-    """Run until every trial has ended. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
+def run_session(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
+    """Run until every trial has ended, on a Ray cluster. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
+    with ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
+        run_trials(folder, plan, dataset, resources, StudyLog(folder, progress, resources.time_budget))
+
+
+def run_trials(
+    folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, log: StudyLog, search_by: type[OptunaTrials] = OptunaTrials
+) -> None:
+    """Run until every trial has ended."""
     share = resources.share(nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -234,7 +236,7 @@ def run_trials(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Res
 
     while True:
         epochs = log.epochs
-        search = OptunaTrials(folder, plan.search) if plan.search else None
+        search = search_by(folder, plan.search) if plan.search else None
         source = TrialSource(folder, plan.fixed, search, confirm, Slots(share, resources.max_concurrent))
         with tune_settings(), without_tune_files(folder), closing(log):
             tune.Tuner(

@@ -1,0 +1,97 @@
+"""What a study says of itself in study.json: what it was asked, from which software, on which machine, from when to when."""
+
+import itertools
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from pydantic import TypeAdapter
+
+import hybridep
+
+PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
+
+
+def describe(kind: str, args: Any) -> dict[str, Any]:
+    """A study before it has begun; `kind` is the name of its script, `args` are its arguments, a dataclass."""
+    return {"kind": kind, "arguments": as_json(args), "versions": versions(), "git": git_state(), "machine": machine()}
+
+
+def as_json(arguments: Any) -> dict[str, Any]:
+    """Arguments as study.json holds them."""
+    content: dict[str, Any] = TypeAdapter(type(arguments)).dump_python(arguments, mode="json")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on; those of packages are read from their metadata, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and uncommitted changes of the checkout that hybridep is imported from, or None where it is not a checkout."""
+    root = Path(hybridep.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed_files": [line[3:] for line in changes.splitlines()]}
+
+
+def machine() -> dict[str, Any]:
+    """What the driver runs on."""
+    memory = psutil.virtual_memory().total
+    return {
+        "hostname": platform.node(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": memory,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def default_path(kind: str) -> Path:
+    """results/<kind>-<date-time>, with a number behind where two studies begin in the same second."""
+    name = f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    paths = (Path("results") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())

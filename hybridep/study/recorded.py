@@ -1,0 +1,105 @@
+"""`run_here`: the one way in which studies and benchmarks that need no Ray begin, are recorded and end."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import Dataset, DatasetError, load, split
+from hybridep.study.arguments import parse
+from hybridep.study.choices import DiagnosticArgs
+from hybridep.study.description import default_path, describe, now
+from hybridep.study.folder import StudyFolder
+from hybridep.study.ranges import MOST_THREADS, require
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+COMPLETE: Final = 0
+STOPPED: Final = 1
+INVALID: Final = 2
+UNFINISHED: Final = 3
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True)
+class Job:
+    """`work` writes its results into the folder that it is given; `about` stands in its study.json, beside what stands in every one.
+
+    What it returns, if anything, is the exit code.
+    """
+
+    work: Callable[[Path], int | None]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+A = TypeVar("A", bound="DataclassInstance")
+
+
+def refused(mistake: Exception) -> int:
+    """Tell a user's mistake; the exit code."""
+    print(f"error: {mistake}", file=sys.stderr)
+    return INVALID
+
+
+def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: Sequence[str] | None) -> int:
+    """Run a study or benchmark; the process's exit code. Every mistake is told in one line, before any work.
+
+    `kind` is the name of its script; `make_job` turns arguments into work, or raises InvalidInput or DatasetError.
+    """
+    try:
+        args: Any = parse(arguments, argv)
+        job = make_job(args)
+        description = {**describe(kind, args), **job.about, "started": now(), "ended": None}
+        folder = StudyFolder.create(Path(args.out or default_path(kind)), description)
+    except (InvalidInput, DatasetError) as mistake:
+        return refused(mistake)
+    with closing(folder):
+        try:
+            code = job.work(folder.path)
+            folder.write(ended=now())
+        except OSError as error:
+            print(f"error: --out {folder.path}: cannot be written ({error.strerror or error})", file=sys.stderr)
+            return STOPPED
+        except KeyboardInterrupt:
+            print(f"Stopped; {folder.path} holds what was done.", flush=True)
+            return INTERRUPTED
+    print(f"Written to {folder.path}", flush=True)
+    return code or COMPLETE
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A protocol that is trained on seeds, and how many of its training images make up the diagnostic batch.
+
+    `shortened` says how it falls short of the published run, empty where it does not.
+    """
+
+    protocol: TrialConfig
+    seeds: tuple[int, ...]
+    samples: int
+    shortened: str = ""
+
+
+def diagnose(args: DiagnosticArgs, plan: Diagnosis, study: Callable[[Dataset, Path], None]) -> Job:
+    """The job of a diagnosis."""
+    require("threads", args.threads, 1, MOST_THREADS)
+    protocol = plan.protocol
+    dataset = load(args.dataset, args.data_dir)
+    available = len(split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples).train)
+    if not 1 <= plan.samples <= available:
+        raise InvalidInput(f"--samples {plan.samples}: must be 1 to {available}, the images to train on")
+
+    def work(folder: Path) -> None:
+        from hybridep.kernels import use_threads
+
+        use_threads(args.threads)
+        study(dataset, folder)
+
+    for note in dataset.notes:
+        print(f"{args.dataset}: {note}", flush=True)
+    about = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "shortened": plan.shortened, "dataset": dataset.described()}
+    return Job(work, about)
