@@ -11,15 +11,20 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from hybridep.datasets import DATASETS
 
+try:
+    from hypothesis import settings
+except ImportError:  # on a GPU machine that has little more than PyTorch, `-m gpu` runs without
+    settings = None
+
 # The same examples every time: a test that can fail by chance fails somebody. `pytest --hypothesis-profile=explore` looks for new ones;
 # each counterexample that it finds becomes an @example of its test.
-settings.register_profile("fixed", derandomize=True, deadline=None)
-settings.register_profile("explore", deadline=None, max_examples=500, print_blob=True)
-settings.load_profile("fixed")
+if settings is not None:
+    settings.register_profile("fixed", derandomize=True, deadline=None)
+    settings.register_profile("explore", deadline=None, max_examples=500, print_blob=True)
+    settings.load_profile("fixed")
 
 Layout = Literal["torchvision", "plain", "archive"]
 

@@ -57,15 +57,15 @@ def config(protocol: str, strategy: str, relaxation: str, seed: int) -> TrialCon
     return PROTOCOLS[protocol].replace(**short, **policy, **MIXES[strategy], seed=seed)
 
 
-def trained(run: TrialConfig, dataset: Dataset) -> tuple[list[dict[str, Any]], str]:
+def trained(run: TrialConfig, dataset: Dataset, device: str = "cpu") -> tuple[list[dict[str, Any]], str]:
     """The rows of a run without its seconds, and a digest of the weights that it ends with."""
-    trainer = Trainer(run, dataset)
+    trainer = Trainer(run, dataset, device)
     rows = [dict(trainer.train_epoch()) for _ in range(EPOCHS)]
     for row in rows:
         del row["epoch_seconds"]
     digest = hashlib.sha256()
     for parameter in trainer.network.parameters:
-        digest.update(parameter.contiguous().numpy().tobytes())
+        digest.update(parameter.cpu().contiguous().numpy().tobytes())
     return rows, digest.hexdigest()
 
 

@@ -69,6 +69,21 @@ def test_a_natural_configuration_runs_and_reports_flat_numbers(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("cluster")
+def test_the_function_trainable_of_the_docs_runs_and_is_six_lines(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "ray.md").read_text(encoding="utf-8")
+    function, use = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in function.splitlines() if line]) == 6
+    use = use.replace("\ntune.Tuner(", "\nresults = tune.Tuner(").replace("}).fit()", "}, run_config=run_config).fit()")
+    names: dict[str, Any] = {"__name__": "__main__", "run_config": tune.RunConfig(storage_path=str(tmp_path), verbose=0)}
+    exec(function + use, names)
+    results = names["results"]
+    assert not results.errors
+    (row,) = results.get_dataframe().to_dict("records")
+    assert (row["epoch"], row["training_iteration"]) == (2, 2)
+    assert 0 < row["test_acc"] <= 1
+
+
+@pytest.mark.usefixtures("cluster")
 def test_a_trial_that_fails_is_an_error_to_tune(tmp_path: Path) -> None:
     results = tuner(tmp_path, {"skew": tune.grid_search([0.5, 2.0])}).fit()
     assert (results.num_errors, results.num_terminated) == (1, 1)
