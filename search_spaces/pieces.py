@@ -3,8 +3,8 @@
 Every parameter has the name of the field that it sets (a knot's: `knot_0`, `knot_1`, ...), so that a configuration is a point of a space.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hybridep.config import BETA_RANGE, MOST_STEPS, InvalidInput, TrialConfig
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 TOLERANCES: Final = (1e-6, 1e-2)
+# What names are searched, by the field of Limits that holds them.
+CHOICES: Final[dict[str, Mapping[str, Any]]] = {"families": FAMILIES, "draws": DRAWS, "estimators": ESTIMATORS}
 
 Overrides = dict[str, Any]
 
@@ -27,6 +29,8 @@ class Limits:
     """What a search may try of each parameter: a set of names, or lowest and highest value."""
 
     families: tuple[str, ...]
+    draws: tuple[str, ...]
+    estimators: tuple[str, ...]
     skew: tuple[float, float]
     beta: tuple[float, float]
     T1: tuple[int, int]
@@ -53,11 +57,28 @@ class Limits:
             raise InvalidInput(f"beta_range {beta[0]} {beta[1]}: must be two numbers from {least:g} to {most:g}, the lower first")
         return cls(
             families=families or tuple(FAMILIES),
+            draws=tuple(DRAWS),
+            estimators=tuple(ESTIMATORS),
             skew=skew or (0.0, 1.0),
             beta=beta or (max(least, protocol.beta / 4), min(most, protocol.beta * 4)),
             T1=(max(1, protocol.T1 // 4), min(MOST_STEPS, protocol.T1 * 2)),
             T2=(max(1, protocol.T2 // 4), min(MOST_STEPS, protocol.T2 * 2)),
         )
+
+    @property
+    def choices(self) -> dict[str, list[str]]:
+        """The names that a search chooses from, by kind. A search that goes on must choose from the same, in the same order."""
+        return {kind: list(getattr(self, kind)) for kind in CHOICES}
+
+    def choosing(self, choices: Mapping[str, Sequence[str]]) -> "Limits":
+        """The same limits with names of an earlier search; InvalidInput where they are none, or there is no such class any more."""
+        for kind, known in CHOICES.items():
+            names = choices.get(kind)
+            if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+                raise InvalidInput(f"{kind}: must be a list of names")
+            if missing := [name for name in names if name not in known]:
+                raise InvalidInput(f"{kind} {missing[0]!r}: was searched, and is none any more; there are {', '.join(known)}")
+        return replace(self, families=tuple(choices["families"]), draws=tuple(choices["draws"]), estimators=tuple(choices["estimators"]))
 
 
 Piece = Callable[["BaseTrial", Limits], Overrides]
@@ -84,7 +105,7 @@ def schedule(trial: "BaseTrial", limits: Limits) -> Overrides:
     name = trial.suggest_categorical("family", limits.families)
     family = FAMILIES[name]
     skew = {"skew": trial.suggest_float("skew", *limits.skew)} if issubclass(family, Schedule) else {}
-    return {"family": name, **skew, "draw": trial.suggest_categorical("draw", tuple(DRAWS)), **family.suggest(trial)}
+    return {"family": name, **skew, "draw": trial.suggest_categorical("draw", limits.draws), **family.suggest(trial)}
 
 
 def nudge(trial: "BaseTrial", limits: Limits) -> Overrides:
@@ -109,9 +130,9 @@ def estimator(trial: "BaseTrial", role: str, names: tuple[str, ...]) -> Override
     return {role: name, **{prefix + field: value for field, value in own.items()}}
 
 
-def costing(least: float, most: float) -> tuple[str, ...]:
-    """The estimators that take so many nudged phases an update."""
-    return tuple(name for name, kind in ESTIMATORS.items() if least <= kind.create().nudged_phases <= most)
+def costing(names: Sequence[str], least: float, most: float) -> tuple[str, ...]:
+    """Those of these estimators that take so many nudged phases an update."""
+    return tuple(name for name in names if least <= ESTIMATORS[name].create().nudged_phases <= most)
 
 
 def _pair(trial: "BaseTrial", cheap: tuple[str, ...], accurate: tuple[str, ...]) -> Overrides:
@@ -124,9 +145,9 @@ def _pair(trial: "BaseTrial", cheap: tuple[str, ...], accurate: tuple[str, ...])
 
 def estimators(trial: "BaseTrial", limits: Limits) -> Overrides:
     """Any estimator of at most one nudged phase as the cheap one, any of more as the accurate one."""
-    return _pair(trial, costing(0, 1), costing(1 + 1e-9, float("inf")))
+    return _pair(trial, costing(limits.estimators, 0, 1), costing(limits.estimators, 1 + 1e-9, float("inf")))
 
 
 def cheap(trial: "BaseTrial", limits: Limits) -> Overrides:
     """Two estimators of at most one nudged phase, so that no update costs more: what is left to find is how little is enough."""
-    return _pair(trial, costing(0, 1), costing(0, 1))
+    return _pair(trial, *2 * (costing(limits.estimators, 0, 1),))

@@ -20,7 +20,10 @@ import numpy as np
 import pytest
 import torch
 
+import hybridep
 from hybridep.checkpoints import MAGIC
+from hybridep.policies import FAMILIES
+from hybridep.schedules import Constant
 from hybridep.study.folder import StudyFolder
 from tests.sweeps import STUDIES, begun_in, refused, running_study, schedule_sweep, sweep
 from tests.trials import COSINE, PROTOCOL, begin_in, digits, rows
@@ -204,6 +207,38 @@ def test_an_output_folder_that_holds_something_is_refused(capsys: pytest.Capture
     assert f"--out {tmp_path}: holds a study already; continue it with --resume" in refused(capsys, "--out", str(tmp_path))
 
 
+NAMING = """
+import sys
+from hybridep.study.description import new_folder
+input()  # until all are ready
+print(*(new_folder("schedule_sweep") for _ in range(20)), sep="\\n")
+"""
+
+
+def test_studies_that_begin_at_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen([sys.executable, "-c", NAMING], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in started:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    named = [name for process in started for name in process.communicate()[0].split()]
+    assert len(named) == len(set(named)) == 80
+    assert {str(path.relative_to(tmp_path)) for path in (tmp_path / "results").iterdir()} == set(named)
+
+
+def test_a_study_that_is_refused_leaves_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    refused(capsys, "--dataset", "cifar10", "--data-dir", str(tmp_path))
+    assert not list(Path().iterdir())
+
+
+def test_where_no_folder_can_be_made_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results").write_text("a file")
+    assert refused(capsys, "--search", "thesis").startswith("error: --out: must be given, for results/schedule_sweep-")
+
+
 # Studies that are continued
 
 
@@ -253,6 +288,43 @@ def test_a_study_json_that_is_none_is_told(capsys: pytest.CaptureFixture[str], b
 )
 def test_a_study_is_continued_as_it_was_begun(capsys: pytest.CaptureFixture[str], begun: Path, argv: str, complaint: str) -> None:
     assert complaint in refused(capsys, "--resume", str(begun), *argv.split())
+
+
+def test_a_search_goes_on_with_the_names_that_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = dict(FAMILIES)
+    argv = ("--search", "random", "--space", "estimators", "--trials", "4")
+    study = begun_in(tmp_path / "study", *argv)
+    args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, ["--resume", str(study)])
+    try:
+
+        class Sometimes(Constant, name="sometimes"):
+            """A family that came to the code when the study had begun."""
+
+        folder, _ = running_study.prepare("schedule_sweep", args, (fresh := schedule_sweep.plan(args)))
+        told, plan = capsys.readouterr().out, fresh.choosing(folder.description["choices"])
+        folder.close()
+        assert told == f"{study}: goes on with the families that it was begun with, without sometimes\n"
+        assert fresh.search and "sometimes" in fresh.search.space.limits.families
+        assert plan.search and plan.search.space.limits.families == tuple(known)
+        assert json.loads((study / "study.json").read_text())["choices"] == plan.choices
+    finally:
+        FAMILIES.restore(known)
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda choices: choices["draws"].append("dice"), "draws 'dice': was searched, and is none any more; there are bernoulli, spread"),
+        (lambda choices: choices.pop("families"), "families: must be a list of names"),
+    ],
+)
+def test_a_search_whose_names_are_gone_is_not_continued(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, edit: Callable[[Any], object], complaint: str
+) -> None:
+    study = begun_in(tmp_path / "study", "--search", "random")
+    change(study, lambda description: edit(description["choices"]))
+    said = refused(capsys, "--resume", str(study))
+    assert f"the choices in study.json cannot be searched ({complaint}); it ran with hybridep {hybridep.__version__}" in said
 
 
 def test_fresh_seeds_may_be_added_to_a_study_but_not_taken_away(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hybridep.config import LABELS, InvalidInput
+from hybridep.policies import FAMILIES
 from hybridep.presets import PROTOCOLS, STRATEGIES
+from hybridep.schedules import Constant
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
 from hybridep.study.progress import Progress
@@ -145,6 +147,28 @@ def test_a_crash_while_a_strategy_is_chosen_loses_no_trial(folder: StudyFolder, 
     assert [after.take() for _ in range(3)] == ["search-0001", "search-0002", "None"]
     given = after.overrides("search-0001")
     assert asked.params.items() <= given.items()
+
+
+def test_a_search_goes_on_after_a_family_came_to_the_code(folder: StudyFolder) -> None:
+    begun = Space.named("estimators", Limits.around(DIGITS))
+    before = Tune(folder, search(12, "tpe", begun), fixed=[])
+    for _ in range(5):
+        before.end(before.take())
+    known = dict(FAMILIES)
+    try:
+
+        class Sometimes(Constant, name="sometimes"):
+            """A family that came to the code when the study had begun."""
+
+        with pytest.raises(InvalidInput, match=r"^--resume \S+: this version has another search space than .*search-0001: Categorical"):
+            Tune(folder, search(12, "tpe", Space.named("estimators", Limits.around(DIGITS))), fixed=[])
+        same = Limits.around(DIGITS).choosing(begun.limits.choices)
+        after = Tune(folder, search(12, "tpe", Space.named("estimators", same)), fixed=[])
+        for _ in range(7):
+            after.end(after.take())
+        assert after.take() == "FINISHED"
+    finally:
+        FAMILIES.restore(known)
 
 
 def test_a_failed_trial_is_tried_again_when_the_study_goes_on(folder: StudyFolder) -> None:

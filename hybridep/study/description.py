@@ -14,6 +14,7 @@ import psutil
 from pydantic import TypeAdapter
 
 import hybridep
+from hybridep.config import InvalidInput
 
 PACKAGES: Final = ("hybridep", "torch", "numpy", "ray", "optuna")
 
@@ -90,8 +91,19 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def default_path(kind: str) -> Path:
-    """results/<kind>-<date-time>, with a number behind where two studies begin in the same second."""
+def new_folder(kind: str) -> Path:
+    """Make results/<kind>-<date-time>, with a number behind where others begin in the same second; InvalidInput where it cannot be made.
+
+    A folder is made by one process alone: no two studies are given the same, as those of an array job might be by a name.
+    """
     name = f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
     paths = (Path("results") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(path for path in paths if not path.exists())
+    while True:
+        path = next(paths)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+            return path
+        except OSError as error:
+            if not (isinstance(error, FileExistsError) and path.parent.is_dir()):
+                raise InvalidInput(f"--out: must be given, for {path} cannot be made ({error.strerror or error})") from None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hybridep.config import LABELS, TrialConfig
@@ -60,6 +60,18 @@ class Plan:
     fresh_seeds: tuple[int, ...] = ()
     patience: int = 0
     histograms: bool = False
+
+    @property
+    def choices(self) -> dict[str, list[str]]:
+        """The names that the search chooses from, by kind; none where nothing is searched."""
+        return self.search.space.limits.choices if self.search else {}
+
+    def choosing(self, choices: Mapping[str, Sequence[str]]) -> "Plan":
+        """The same plan with the names that a study was begun with; InvalidInput where there is none of that name any more."""
+        if not self.search:
+            return self
+        space = replace(self.search.space, limits=self.search.space.limits.choosing(choices))
+        return replace(self, search=replace(self.search, space=space))
 
     @property
     def trials(self) -> int:

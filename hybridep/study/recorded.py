@@ -11,7 +11,7 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.study.arguments import parse
 from hybridep.study.choices import DiagnosticArgs
-from hybridep.study.description import default_path, describe, now
+from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder
 from hybridep.study.ranges import MOST_THREADS, require
 
@@ -54,7 +54,7 @@ def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: 
         args: Any = parse(arguments, argv)
         job = make_job(args)
         description = {**describe(kind, args), **job.about, "started": now(), "ended": None}
-        folder = StudyFolder.create(Path(args.out or default_path(kind)), description)
+        folder = StudyFolder.create(Path(args.out or new_folder(kind)), description)
     except (InvalidInput, DatasetError) as mistake:
         return refused(mistake)
     with closing(folder):

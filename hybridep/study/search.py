@@ -6,7 +6,7 @@ Nothing is remembered but what stands in the study folder. After a crash, a new 
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -165,6 +165,7 @@ class OptunaTrials:
         Then catch up: tell Optuna of trials that ended while it did not listen, and give those again that did not end.
         """
         earlier = {trial.user_attrs["trial"]: trial for trial in self.study.get_trials(deepcopy=False)}  # the last of each name
+        self._check_space(earlier.values())
         for trial in fixed:
             point = self._plan.space.point(self._plan.protocol, trial.overrides)
             if point is not None:
@@ -185,6 +186,18 @@ class OptunaTrials:
             elif old.state == TrialState.FAIL and not self._folder.trial(name).ended:
                 self.study.enqueue_trial(old.params, user_attrs={"trial": name})
         return frozenset(self._fixed)
+
+    def _check_space(self, earlier: Iterable[FrozenTrial]) -> None:
+        """InvalidInput where what was searched is not what this version searches: Optuna knows no parameter whose choices change."""
+        for old in earlier:
+            if old.state == TrialState.COMPLETE:
+                try:
+                    self._plan.space(old)
+                except (KeyError, ValueError) as error:
+                    raise InvalidInput(
+                        f"--resume {self._folder.place}: this version has another search space than the one that this study was begun with"
+                        f" ({old.user_attrs['trial']}: {str(error).rstrip('.')})"
+                    ) from None
 
     def _overrides(self, old: FrozenTrial) -> Mapping[str, Any] | None:
         """The strategy of an earlier trial, or None where its driver died before all of it was chosen."""

@@ -14,7 +14,7 @@ from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, parse, stored
-from hybridep.study.description import default_path, describe, now
+from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder, check_vacant, read_description
 from hybridep.study.front import Point
 from hybridep.study.mirror import Mirror
@@ -55,6 +55,7 @@ def main(
         plan = make_plan(args)
         args.resources.prepare()
         folder, dataset = prepare(kind, args, plan)
+        plan = plan.choosing(folder.description["choices"])
     except (InvalidInput, DatasetError) as error:
         return refused(error)
     with closing(folder):
@@ -129,9 +130,9 @@ def located(place: str, option: str) -> tuple[Path, Mirror | None]:
 
 def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
     """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
-    place = args.resume or args.out or str(default_path(kind))
-    path, mirror = located(place, "--resume" if args.resume else "--out")
-    if args.resume is None:
+    place = args.resume or args.out
+    path, mirror = located(place, "--resume" if args.resume else "--out") if place else (None, None)
+    if args.resume is None and path is not None:
         mirror.check_vacant() if mirror else check_vacant(path)
     protocol = plan.protocol
     dataset = load(protocol.dataset, args.data_dir)
@@ -141,14 +142,15 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     description = {
         **describe(kind, replace(args, resume=None, repeat=None)),
         "protocol": protocol.flat("json"),
+        "choices": plan.choices,
         "extensions": [extension.as_json() for extension in loaded()],
         "seeds": list(plan.seeds),
         "trials_planned": plan.trials,
         "dataset": dataset.described(),
     }
     option = "--out" if args.resume is None else "--resume"
-    if args.resume is None:
-        folder = StudyFolder.create(path, {**description, "started": now(), "ended": None}, mirror)
+    if args.resume is None or path is None:
+        folder = StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror)
     else:
         folder = StudyFolder.open(path, kind, mirror)
     with ExitStack() as undo:
@@ -156,10 +158,11 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         try:
             if args.resume is not None:
                 _check_begun(folder, dataset, description)
+                description["choices"] = _choices_as_begun(plan, folder)
                 folder.write(**description)
             folder.trials.mkdir(exist_ok=True)
         except OSError as error:
-            raise InvalidInput(f"{option} {place}: cannot be written ({error.strerror or error})") from None
+            raise InvalidInput(f"{option} {folder.place}: cannot be written ({error.strerror or error})") from None
         undo.pop_all()
     return folder, dataset
 
@@ -172,6 +175,21 @@ def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, A
     for name in ("protocol", "seeds"):
         if folder.description.get(name) != description[name]:
             raise InvalidInput(f"--resume {folder.place}: study.json is damaged ({name} does not follow from arguments)")
+
+
+def _choices_as_begun(plan: Plan, folder: StudyFolder) -> dict[str, list[str]]:
+    """The names that a study's search chooses from, as it was begun; what there is beside them now is told and left out."""
+    begun: dict[str, list[str]] = folder.description.get("choices", plan.choices)
+    try:
+        plan.choosing(begun)
+    except (InvalidInput, AttributeError) as error:
+        versions = folder.description.get("versions")
+        version = f"; it ran with hybridep {versions.get('hybridep')}" if isinstance(versions, dict) else ""
+        raise InvalidInput(f"--resume {folder.place}: the choices in study.json cannot be searched ({error}){version}") from None
+    for kind, names in plan.choices.items():
+        if new := [name for name in names if name not in begun[kind]]:
+            print(f"{folder.place}: goes on with the {kind} that it was begun with, without {', '.join(new)}", flush=True)
+    return begun
 
 
 def run(
