@@ -151,3 +151,9 @@ def estimators(trial: "BaseTrial", limits: Limits) -> Overrides:
 def cheap(trial: "BaseTrial", limits: Limits) -> Overrides:
     """Two estimators of at most one nudged phase, so that no update costs more: what is left to find is how little is enough."""
     return _pair(trial, *2 * (costing(limits.estimators, 0, 1),))
+
+
+def signs(trial: "BaseTrial", limits: Limits) -> Overrides:
+    """Two estimators without parameters: one of one nudged phase as the cheap one, one of one or two as the accurate one."""
+    plain = [name for name in limits.estimators if not ESTIMATORS[name].model_fields]
+    return estimator(trial, "cheap", costing(plain, 1, 1)) | estimator(trial, "accurate", costing(plain, 1, 2))

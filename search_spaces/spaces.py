@@ -11,13 +11,14 @@ import numpy as np
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.policies import FAMILIES
 from hybridep.schedules import Schedule
-from search_spaces.pieces import Limits, Overrides, Piece, cheap, estimators, nudge, relaxation, schedule
+from search_spaces.pieces import Limits, Overrides, Piece, cheap, estimators, nudge, relaxation, schedule, signs
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 # Add a line for a new space, or to give an old one another piece.
 SPACES: Final[dict[str, tuple[Piece, ...]]] = {
+    "signs": (schedule, signs),
     "schedule": (schedule,),
     "schedule+nudge": (schedule, nudge),
     "schedule+nudge+relaxation": (schedule, nudge, relaxation),
@@ -39,16 +40,28 @@ class Space:
         if name not in SPACES:
             raise InvalidInput(f"space {name!r}: must be one of {', '.join(SPACES)}")
         pieces = SPACES[name]
-        if cheap in pieces:  # none of its estimators is accurate enough to measure agreement with
+        if cheap in pieces or signs in pieces:  # there may be no estimator that is accurate enough to measure agreement with
             deaf = tuple(family for family in limits.families if "agreement" not in FAMILIES[family].listens_to)
             if not deaf:
-                raise InvalidInput(f"families {' '.join(limits.families)}: compare with an accurate estimator, space {name} has none")
+                raise InvalidInput(
+                    f"families {' '.join(limits.families)}: compare with an accurate estimator, space {name} may choose none"
+                )
             limits = replace(limits, families=deaf)
         return cls(pieces, limits)
 
     @property
     def has_beta(self) -> bool:
         return nudge in self.pieces
+
+    @property
+    def has_estimators(self) -> bool:
+        """Whether it chooses the estimators that are mixed."""
+        return any(piece in self.pieces for piece in (signs, estimators, cheap))
+
+    @property
+    def has_grain(self) -> bool:
+        """Whether it chooses if whole minibatches or single samples are drawn."""
+        return any(piece in self.pieces for piece in (estimators, cheap))
 
     def __call__(self, trial: "BaseTrial") -> Overrides:
         overrides: Overrides = {}

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
+from hybridep.policies import FAMILIES
 from hybridep.presets import PROTOCOLS, STRATEGIES, adapted
+from hybridep.schedules import Schedule
 from hybridep.study.arguments import StudyArgs, given
 from hybridep.study.choices import check_choice, chosen_seeds
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
@@ -17,6 +19,7 @@ SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
 # A map of p_std × β: piecewise has no parameters that would be its own without being searched.
 GRID_FAMILIES = ("constant",)
 GRID_SPACES = ("schedule", "schedule+nudge")
+DEFAULT_SPACE = "signs"
 # One training image in so many is held out where the protocol holds out none.
 VALIDATION_SHARE = 6
 
@@ -29,12 +32,14 @@ class Args(StudyArgs):
     """Seeds that every strategy runs on; the protocol's own if not given."""
     search: str = "tpe"
     """thesis (its five strategies alone), random, quasi-random, tpe, nsga2, gp, or grid (the space's skew and β on a grid)."""
-    trials: int = 24
+    trials: int = 12
     """Strategies to search, beside the thesis's five."""
-    space: str = "schedule"
-    """What is searched: schedule, schedule+nudge, schedule+nudge+relaxation or estimators."""
+    space: str | None = None
+    """What is searched. signs: the schedule, and which estimators of one or two nudged phases it mixes; schedule, schedule+nudge,
+    schedule+nudge+relaxation: of the protocol's own estimators; estimators, cheap: of all there are, or of all that take at most one phase.
+    signs if not given (grid: schedule)."""
     families: tuple[str, ...] = ()
-    """Schedule families to search; all if not given (grid: constant)."""
+    """Families to search; all if not given (space signs: all schedules, which do not listen to training; grid: constant)."""
     skew_range: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest mean of p_std to search."""
     beta_range: tuple[float, float] | None = None
@@ -45,9 +50,9 @@ class Args(StudyArgs):
     """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
     histograms: bool = False
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
-    confirm: int = 0
+    confirm: int = 5
     """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
-    many seeds that the search has not seen."""
+    many seeds that the search has not seen: what is claimed rests on these. 0 for none; --search thesis has nothing to confirm."""
 
 
 def plan(args: Args) -> Plan:
@@ -65,19 +70,21 @@ def plan(args: Args) -> Plan:
     if args.search == "thesis":
         _refuse(args, "thesis", "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
     _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
-    if args.search == "grid" and args.space not in GRID_SPACES:
+    if args.search == "grid" and args.space not in (None, *GRID_SPACES):
         raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
     if min(args.grid) < 1 or args.grid[0] * args.grid[1] > MOST_TRIALS:
         raise InvalidInput(
             f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each and {MOST_TRIALS:,} in all"
         )
-    seeds = chosen_seeds(args, args.confirm)
+    confirm = 0 if args.search == "thesis" else args.confirm
+    seeds = chosen_seeds(args, confirm)
     protocol = chosen_protocol(args)
-    _refuse_overruled(args)
-    limits = Limits.around(protocol, args.families or GRID_FAMILIES * (args.search == "grid"), args.skew_range, args.beta_range)
-    space = Space.named(args.space, limits)
+    name = args.space or (GRID_SPACES[0] if args.search == "grid" else DEFAULT_SPACE)
+    limits = Limits.around(protocol, args.families or _families(args.search, name), args.skew_range, args.beta_range)
+    space = Space.named(name, limits)
+    _refuse_overruled(args, name, space)
     if args.beta_range is not None and not space.has_beta:
-        raise InvalidInput(f"--beta-range {args.beta_range[0]} {args.beta_range[1]}: space {args.space} has no β, take one with +nudge")
+        raise InvalidInput(f"--beta-range {args.beta_range[0]} {args.beta_range[1]}: space {name} has no β, take one with +nudge")
     fixed = [PlannedTrial(name, name, "thesis", seeds, strategy) for name, strategy in STRATEGIES.items()]
     fixed += controls(protocol, STRATEGIES["centered"], seeds)
     if args.search == "grid":
@@ -86,8 +93,16 @@ def plan(args: Args) -> Plan:
             fixed.append(PlannedTrial(f"search-{number:04d}", f"search-{number:04d}", "search", seeds, strategy))
     searches = args.search not in ("thesis", "grid")
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
-    fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + args.confirm))
+    fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + confirm))
     return Plan(protocol, seeds, fixed, search, fresh, args.patience, args.histograms)
+
+
+def _families(search: str, space: str) -> tuple[str, ...]:
+    """The families that are searched where none are named; empty for all."""
+    if search == "grid":
+        return GRID_FAMILIES
+    # What the default study finds can be drawn before training, and said in a few words.
+    return tuple(name for name, kind in FAMILIES.items() if issubclass(kind, Schedule)) if space == DEFAULT_SPACE else ()
 
 
 def _refuse(args: Args, search: str, *options: str) -> None:
@@ -97,13 +112,18 @@ def _refuse(args: Args, search: str, *options: str) -> None:
             raise InvalidInput(f"--{option.replace('_', '-')}: means nothing to --search {search}")
 
 
-def _refuse_overruled(args: Args) -> None:
+def _refuse_overruled(args: Args, name: str, space: Space) -> None:
     """InvalidInput for an option that all strategies would overrule: the thesis's by what they are, the others by what is searched."""
-    thesis, pair = args.search == "thesis", args.space in ("estimators", "cheap")
-    overruled = {"draw": args.search != "grid", "per": thesis, "grain": thesis or pair, "cheap": thesis or pair, "accurate": thesis or pair}
+    thesis, pair = args.search == "thesis", space.has_estimators
+    overruled = {
+        "draw": args.search != "grid",
+        "per": thesis,
+        "grain": thesis or space.has_grain,
+        **dict.fromkeys(("cheap", "accurate"), thesis or pair),
+    }
     for option, value in given(args.options).items():
         if overruled.get(option.partition("_")[0]):
-            by = "--search thesis" if thesis else f"--space {args.space}, which searches it"
+            by = "--search thesis" if thesis else f"--space {name}, which searches it"
             raise InvalidInput(f"--{option.replace('_', '-')} {value}: means nothing to {by}")
 
 

@@ -15,7 +15,25 @@ from tests.test_cluster import private_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "extending.md"
-TINY = ("--sizes", "64", "12", "10", "--T1", "6", "--T2", "3", "--train-samples", "200", "--epochs", "2", "--seeds", "0", "--search")
+TINY = (
+    "--sizes",
+    "64",
+    "12",
+    "10",
+    "--T1",
+    "6",
+    "--T2",
+    "3",
+    "--train-samples",
+    "200",
+    "--epochs",
+    "2",
+    "--seeds",
+    "0",
+    "--confirm",
+    "0",
+    "--search",
+)
 ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 

@@ -79,6 +79,23 @@ def test_the_thesis_strategies_come_first_in_every_study() -> None:
         assert all(trial.seeds == plan.seeds for trial in plan.fixed)
 
 
+def test_a_search_confirms_on_five_fresh_seeds_unless_told_otherwise_and_the_thesis_alone_on_none() -> None:
+    assert schedule_sweep.plan(schedule_sweep.Args()).fresh_seeds == (3, 4, 5, 6, 7)
+    assert schedule_sweep.plan(schedule_sweep.Args(confirm=0)).fresh_seeds == ()
+    assert schedule_sweep.plan(schedule_sweep.Args(search="thesis")).fresh_seeds == ()
+
+
+def test_the_default_space_has_the_thesis_strategies_and_such_as_take_one_nudged_phase_in_every_update() -> None:
+    plan = schedule_sweep.plan(schedule_sweep.Args())
+    assert plan.search is not None and plan.search.trials == 12
+    assert all(plan.search.space.point(plan.protocol, strategy) for strategy in STRATEGIES.values())
+    for cheap, accurate in (("alternating", "centered"), ("split_sign", "alternating")):
+        assert plan.search.space.point(plan.protocol, {**STRATEGIES["cosine"], "cheap": cheap, "accurate": accurate})
+    assert plan.search.space.point(plan.protocol, {**STRATEGIES["cosine"], "accurate": "fourth_order"}) is None
+    grid = schedule_sweep.plan(schedule_sweep.Args(search="grid"))
+    assert {trial.overrides["family"] for trial in grid.fixed if trial.origin == "search"} == {"constant"}
+
+
 def test_a_search_holds_images_out_and_the_thesis_alone_does_not() -> None:
     assert schedule_sweep.plan(schedule_sweep.Args()).protocol.validation == 1437 // 6
     assert schedule_sweep.plan(schedule_sweep.Args(search="thesis")).protocol.validation == 0
@@ -197,7 +214,7 @@ def listening(processes: set[int]) -> set[str]:
     return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets}
 
 
-SEARCH = ["--search", "random", "--trials", "3", "--epochs", "3", "--histograms", *TINY]
+SEARCH = ["--search", "random", "--trials", "3", "--space", "schedule", "--confirm", "0", "--epochs", "3", "--histograms", *TINY]
 
 
 @pytest.fixture(scope="module")

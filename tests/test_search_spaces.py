@@ -155,5 +155,5 @@ def test_limits_that_make_no_sense_are_refused_in_one_line(limits: dict[str, obj
 
 
 def test_an_unknown_space_is_refused_in_one_line() -> None:
-    with pytest.raises(InvalidInput, match=r"^space 'nudge': must be one of schedule, [^\n]*$"):
+    with pytest.raises(InvalidInput, match=r"^space 'nudge': must be one of signs, [^\n]*$"):
         Space.named("nudge", Limits.around(DIGITS))

@@ -231,7 +231,26 @@ def test_a_url_without_a_study_is_told(url: str) -> None:
         opened(url)
 
 
-TINY = ["--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples", "300", "--seeds", "0", "--epochs", "3", "--trials", "2"]
+TINY = [
+    "--sizes",
+    "64",
+    "16",
+    "10",
+    "--T1",
+    "8",
+    "--T2",
+    "4",
+    "--train-samples",
+    "300",
+    "--seeds",
+    "0",
+    "--epochs",
+    "3",
+    "--trials",
+    "2",
+    "--confirm",
+    "0",
+]
 PASSING = ("epoch_seconds", "time_total_s", "timestamp", "load", "hostname", "pid")
 
 
