@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-import hybridep.schedules  # noqa: F401  # they come first where families are listed
 from hybridep.policies import AdaptivePolicy
 
 if TYPE_CHECKING:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, ValidationError, field_validator, model_serializer, model_validator
 
-import hybridep.adaptive
-import hybridep.schedules  # noqa: F401  # for what they enter into the registries
 from hybridep.architectures import ARCHITECTURES, Architecture
 from hybridep.datasets import DATASETS
 from hybridep.draws import DRAWS, Draw
@@ -102,14 +100,14 @@ class TrialConfig(BaseModel):
     std_factor: float = Field(1.0, ge=LEAST, le=LARGEST, description="inputs are divided by this many standard deviations")
     augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip (thesis section 3.4)")
 
-    network: SerializeAsAny[Architecture]
+    network: Architecture
 
     # Strategy
-    policy: SerializeAsAny[Policy]
+    policy: Policy
     per: Literal["epoch", "update"] = Field("epoch", description="p_std is held constant within an epoch (thesis) or an update")
-    cheap: SerializeAsAny[Estimator]
-    accurate: SerializeAsAny[Estimator]
-    draw: SerializeAsAny[Draw]
+    cheap: Estimator
+    accurate: Estimator
+    draw: Draw
     grain: Literal["minibatch", "sample"] = Field("minibatch", description="what is drawn: whole minibatches (thesis) or single samples")
 
     # Nudge and relaxation
@@ -230,14 +228,19 @@ class TrialConfig(BaseModel):
     def flat(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
         """The values that make it up, by their flat names; with mode json in JSON's types."""
         values: dict[str, Any] = {}
-        for name, value in self.model_dump(mode=mode).items():
+        for name, value in self:
             if name in SLOTS:
-                slot, entry = SLOTS[name], getattr(self, name)
-                values[slot.key] = entry.name
-                values |= {slot.prefix + field: own for field, own in value.items()}
+                slot = SLOTS[name]
+                values[slot.key] = value.name
+                values |= {slot.prefix + field: own for field, own in value.model_dump(mode=mode).items()}
             else:
-                values[name] = value
+                values[name] = list(value) if mode == "json" and isinstance(value, tuple) else value
         return values
+
+    @model_serializer(mode="plain")
+    def _serialised(self, info: SerializationInfo) -> dict[str, Any]:
+        """What `model_dump` and `model_dump_json` give: the flat values, which make it up again."""
+        return self.flat("json" if info.mode_is_json() else "python")
 
     def columns(self) -> dict[str, str | int | float | bool | None]:
         """The flat values as they stand in trials.csv: sequences as `784-256-10`, knots as `0:1-0.5:0.2`."""

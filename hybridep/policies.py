@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from hybridep.registry import Entry, Registry
 
-FAMILIES: "Registry[Policy]" = Registry("family")
+FAMILIES: "Registry[Policy]" = Registry("family", "hybridep.schedules", "hybridep.adaptive")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Command line, columns, search spaces and descriptions are derived from entries: adding one touches the file that it stands in alone.
 """
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -16,15 +17,26 @@ REGISTRIES: "list[Registry[Any]]" = []
 
 
 class Registry(Mapping[str, type[E]], Generic[E]):
-    """Classes by their names, in the order in which they were defined. `kind` is what one is called: family, estimator, ..."""
+    """Classes by their names, in the order in which they were defined. `kind` is what one is called: family, estimator, ...
 
-    def __init__(self, kind: str) -> None:
+    `homes` are the modules that define the platform's own; they are imported when the registry is first looked into.
+    """
+
+    def __init__(self, kind: str, *homes: str) -> None:
         self.kind = kind
-        self._entries: dict[str, type[E]] = {}
+        self._classes: dict[str, type[E]] = {}
+        self._homes = homes
         REGISTRIES.append(self)
 
     def __hash__(self) -> int:
         return id(self)
+
+    @property
+    def _entries(self) -> dict[str, type[E]]:
+        homes, self._homes = self._homes, ()  # first, for these modules look into it too
+        for home in homes:
+            importlib.import_module(home)
+        return self._classes
 
     def __getitem__(self, name: str) -> type[E]:
         return self._entries[name]
@@ -37,14 +49,14 @@ class Registry(Mapping[str, type[E]], Generic[E]):
 
     def add(self, name: str, entry: type[E]) -> None:
         """ValueError for a name that another class has; the same class defined again, as in a notebook, takes its own place."""
-        known = self._entries.get(name)
+        known = self._classes.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
             raise ValueError(f"{self.kind} {name!r}: exists already (in {known.__module__})")
-        self._entries[name] = entry
+        self._classes[name] = entry
 
     def restore(self, entries: dict[str, type[E]]) -> None:
         """Hold these alone, as `dict(registry)` gave them."""
-        self._entries = dict(entries)
+        self._classes = dict(entries)
 
     def find(self, name: object) -> type[E]:
         """The class of that name; ValueError, in one line, where there is none."""

@@ -319,3 +319,10 @@ def test_layers_of_an_mlp_are_its_sizes():
 def test_neither_torch_nor_ray_is_imported_to_check_a_configuration():
     program = "import sys; import hybridep.config, hybridep.presets; assert not {'torch', 'ray', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_configuration_that_is_dumped_keeps_the_names_of_its_entries():
+    for name in ("cosine", "inverse_cosine"):
+        config = TrialConfig.create(family=name, skew=0.5, cheap="part", cheap_part=0.25)
+        assert config.model_dump()["family"] == name
+        assert TrialConfig.model_validate_json(config.model_dump_json()) == config

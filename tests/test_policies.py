@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -179,3 +181,9 @@ def test_corrected_estimates_its_bias_from_updates_of_opposite_sign():
     for use in corrected:
         for found, expected in zip(use.gradient, centered.gradient, strict=True):
             np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-10)
+
+
+def test_a_registry_knows_the_platforms_own_whatever_was_imported_before():
+    code = "from hybridep.policies import FAMILIES; print(*FAMILIES)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout.split()
+    assert shown[:3] == ["constant", "cosine", "inverse_cosine"] and set(ADAPTIVE) <= set(shown)
