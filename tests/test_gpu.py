@@ -1,6 +1,7 @@
-"""Acceptance on a machine with CUDA: `pytest -m gpu`. What it needs beside PyTorch, NumPy, pydantic and pytest is skipped where missing.
+"""Acceptance on a machine with CUDA: `pytest -m gpu`.
 
-Everything else that is known of the library is tested on CPUs; here stands what a GPU alone can show.
+It needs PyTorch, NumPy, pydantic, threadpoolctl and pytest; the parts that need more are skipped where that is missing. Everything else
+that is known of the library is tested on CPUs; here stands what a GPU alone can show.
 """
 
 import functools
