@@ -50,6 +50,8 @@ class Args(StudyArgs):
     """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
     histograms: bool = False
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
+    tensorboard_seeds: bool = False
+    """In TensorBoard, show each seed as a run of its own beside the means of strategies."""
     confirm: int = 5
     """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
     many seeds that the search has not seen: what is claimed rests on these. 0 for none; --search thesis has nothing to confirm."""
@@ -94,7 +96,7 @@ def plan(args: Args) -> Plan:
     searches = args.search not in ("thesis", "grid")
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
     fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + confirm))
-    return Plan(protocol, seeds, fixed, search, fresh, args.patience, args.histograms)
+    return Plan(protocol, seeds, fixed, search, fresh, args.patience, args.histograms, args.tensorboard_seeds)
 
 
 def _families(search: str, space: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from hybridep.schedules import Constant
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
 from hybridep.study.progress import Progress
-from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource
+from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource, varying
 from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped
 from search_spaces import Limits, Space
 
@@ -207,6 +207,13 @@ def test_fixed_strategies_outside_the_space_run_all_the_same(folder: StudyFolder
         tune.end(name)
     known = [trial.user_attrs["trial"] for trial in tune.source._search.study.trials]
     assert known == ["cosine", "search-0001"]
+
+
+def test_what_varies_is_what_strategies_set_differently_and_what_a_search_may_draw() -> None:
+    assert varying(Plan(DIGITS, (0, 1), THESIS)) == {"family", "skew"}
+    found = varying(Plan(DIGITS, (0, 1), THESIS, search(space=Space.named("signs", Limits.around(DIGITS)))))
+    assert {"family", "skew", "draw", "cheap", "accurate", "rising"} <= found
+    assert not {"beta", "T1", "epochs", "seed"} & found
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -214,7 +214,8 @@ def listening(processes: set[int]) -> set[str]:
     return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets}
 
 
-SEARCH = ["--search", "random", "--trials", "3", "--space", "schedule", "--confirm", "0", "--epochs", "3", "--histograms", *TINY]
+SEARCH = ["--search", "random", "--trials", "3", "--space", "schedule", "--confirm", "0", "--epochs", "3", *TINY]
+SEARCH += ["--histograms", "--tensorboard-seeds"]
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,8 @@ def test_optuna_knows_the_thesis_strategies_and_the_searched_ones(complete: tupl
     study, _ = complete
     rows = result_rows(study)
     known = optuna.load_study(study_name="hybridep", storage=JournalStorage(JournalFileBackend(str(study / "optuna.log"))))
+    assert known.metric_names == ["validation accuracy", "nudged phases"]
+    assert known.trials[0].user_attrs["strategy"] == "p_std = 1" and all(trial.user_attrs["strategy"] for trial in known.trials)
     assert [trial.user_attrs["trial"] for trial in known.trials] == [*THESIS, "search-0001", "search-0002", "search-0003"]
     for trial in known.trials:
         last = rows[trial.user_attrs["trial"]][-1]

@@ -32,7 +32,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     progress = Progress(3, EPOCHS)
     for name, overrides in {"standard": THESIS["standard"], "centered": THESIS["centered"], **FOUND}.items():
         lines = records(name, name, "thesis" if name in THESIS else "search", SEEDS, overrides, EPOCHS)
-        log = EventLog(folder / "ray" / name, lines[0]["config"], PROTOCOL)
+        log = EventLog(folder / "ray" / name, lines[0]["config"], PROTOCOL, seeds=True)
         for line in lines:
             line["relaxation_steps"] = line["free_steps"] + line["nudged_steps"]
             log.epoch({**line, "activations": {"lowest": -1.0, "highest": 1.0, "counts_by_seed": COUNTS}})
@@ -100,6 +100,17 @@ def test_every_trial_names_both_objectives_and_the_parameters_of_all_families(st
         assert {"family", "skew", "rising", "cycles", "beta", "cheap", "accurate", "draw", "tolerance"} <= found["columns"]
     assert found["values"]["rising"] is True and found["values"]["beta"] == 0.3
     assert found["values"]["cheap"] == "standard"  # the protocol's, where the strategy has none of its own
+
+
+def test_a_trial_is_one_run_unless_seeds_are_asked_for_and_names_only_what_varies(tmp_path: Path) -> None:
+    lines = records("cosine", "cosine", "thesis", SEEDS, THESIS["cosine"], EPOCHS)
+    log = EventLog(tmp_path / "cosine", lines[0]["config"], PROTOCOL, varying=("family", "skew", "unheard"))
+    for line in lines:
+        log.epoch({**line, "relaxation_steps": line["free_steps"] + line["nudged_steps"]})
+    log.close(complete=True)
+    assert [path.name for path in (tmp_path / "cosine").iterdir() if path.is_dir()] == []
+    found = hparams(tmp_path / "cosine")
+    assert found["columns"] == {"family", "skew"} and found["values"] == {"family": "cosine", "skew": 0.5}
 
 
 def test_images_are_renewed_when_trials_have_ended_but_not_more_often_than_the_period(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""TensorBoard's event files of a study: for each trial a run with the means over seeds, and below it a run for each seed."""
+"""TensorBoard's event files of a study: for each trial a run with the means over seeds and, on request, below it one for each seed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,13 +27,14 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule": ("p_std", "longest_cheap_run", "learning_rate"),
     "relaxation": ("free_residual", "saturation", "collapsed"),
 }
-# Columns of the HParams tab. TensorBoard asks one run for them: each names all, also those that its own family does not have.
+# What may be a column of the HParams tab. TensorBoard asks one run for the columns: each names all, also those it has no value of.
 HPARAMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("strategy", "origin", "family"), "string"),
     "skew": "number",
     "rising": "bool",
     "cycles": "number",
-    **dict.fromkeys(("cheap", "accurate", "draw"), "string"),
+    **dict.fromkeys(("cheap", "accurate", "draw", "grain"), "string"),
+    "epochs": "number",
     "beta": "number",
     "relaxation": "string",
     **dict.fromkeys(("T1", "T2", "tolerance"), "number"),
@@ -66,21 +67,36 @@ class EventFiles:
 
 
 class EventLog:
-    """The event files of one trial: `config` is its own, `protocol` what it leaves as it is."""
+    """The event files of one trial: `config` is its own, `protocol` what it leaves as it is.
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
+    `varying` are the parameters that differ between the study's strategies: the HParams tab has no others. With `seeds`, each seed has a
+    run of its own; without, only where there are histograms, which are a seed's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        protocol: Mapping[str, Any],
+        varying: Collection[str] = tuple(HPARAMS),
+        seeds: bool = False,
+    ) -> None:
         self._folder = folder
+        self._hparam_kinds = {name: kind for name, kind in HPARAMS.items() if name in varying}
+        self._seeds = seeds
         self._config = {**protocol, **config}
         self._files = EventFiles()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Add an epoch: a line of result.json."""
         self._add(self._folder, row["epoch"], _scalars(row))
+        if not self._seeds and "activations" not in row:
+            return
         for index, seed in enumerate(self._config["seeds"]):
             own = {column: row[f"{column}_by_seed"][index] if f"{column}_by_seed" in row else value for column, value in row.items()}
             own["relaxation_steps"] = own["free_steps"] + own["nudged_steps"]
             histograms = _histograms(row["activations"], index) if "activations" in row else []
-            self._add(self._folder / f"seed-{seed}", row["epoch"], _scalars(own) + histograms)
+            self._add(self._folder / f"seed-{seed}", row["epoch"], (_scalars(own) if self._seeds else []) + histograms)
 
     def _add(self, run: Path, epoch: int, values: list[Summary.Value]) -> None:
         self._files.write(run, Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
@@ -93,10 +109,10 @@ class EventLog:
 
     def _hparams(self) -> None:
         start = SessionStartInfo(group_name=str(self._config["trial"]))
-        for name, kind in HPARAMS.items():
+        for name, kind in self._hparam_kinds.items():
             if self._config.get(name) is not None:
                 setattr(start.hparams[name], f"{kind}_value", self._config[name])
-        infos = [HParamInfo(name=name, type=KINDS[kind]) for name, kind in HPARAMS.items()]
+        infos = [HParamInfo(name=name, type=KINDS[kind]) for name, kind in self._hparam_kinds.items()]
         selecting = "val_acc" if self._config.get("validation") else "test_acc"
         metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in (f"accuracy/{selecting}", "cost/nudged_phases")]
         contents = {

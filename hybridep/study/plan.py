@@ -50,7 +50,7 @@ class Plan:
     """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended.
 
     A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` has workers
-    report those of activations.
+    report those of activations; `tensorboard_seeds` gives each seed a run of its own in TensorBoard.
     """
 
     protocol: TrialConfig
@@ -60,6 +60,7 @@ class Plan:
     fresh_seeds: tuple[int, ...] = ()
     patience: int = 0
     histograms: bool = False
+    tensorboard_seeds: bool = False
 
     @property
     def choices(self) -> dict[str, list[str]]:

@@ -24,10 +24,12 @@ from ray.tune.search.searcher import Searcher
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.study.folder import StudyFolder, drop_unfinished_line
 from hybridep.study.front import full_cost
-from hybridep.study.plan import PlannedTrial, SearchPlan
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 
 STUDY: Final = "hybridep"
 OBJECTIVES: Final[dict[str, Literal["maximize", "minimize"]]] = {"val_acc": "maximize", "nudged_phases": "minimize"}
+METRIC_NAMES: Final = ["validation accuracy", "nudged phases"]  # the objectives, as optuna-dashboard shows them
+DRAWN_TO_COMPARE: Final = 50
 
 
 class KeyedRandomSampler(BaseSampler):
@@ -45,6 +47,18 @@ class KeyedRandomSampler(BaseSampler):
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
         key = derived_seed(self._seed, trial.number, *param_name.encode())
         return RandomSampler(seed=key).sample_independent(study, trial, param_name, param_distribution)
+
+
+def varying(plan: Plan) -> frozenset[str]:
+    """The parameters, by flat name, that differ between the strategies of a plan; of a search, between some that it may draw."""
+    strategies = [trial.overrides for trial in plan.fixed]
+    if plan.search:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
+        strategies += [plan.search.space(study.ask()) for _ in range(DRAWN_TO_COMPARE)]
+    flat = [plan.protocol.replace(**strategy).flat("json") for strategy in strategies]
+    names = {name for values in flat for name in values}
+    return frozenset(name for name in names if len({str(values.get(name)) for values in flat}) > 1)
 
 
 def derived_seed(*numbers: int) -> int:
@@ -147,6 +161,8 @@ class OptunaTrials:
         self.study = optuna.create_study(study_name=STUDY, storage=storage, directions=list(OBJECTIVES.values()), load_if_exists=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
+            if not self.study.get_trials(deepcopy=False):
+                self.study.set_metric_names(METRIC_NAMES)
             # A sampler that learns and starts again must not repeat its numbers.
             earlier = len(self.study.get_trials(deepcopy=False))
             start = Start(derived_seed(*plan.seeds), derived_seed(*plan.seeds, earlier), plan.trials)
@@ -219,6 +235,8 @@ class OptunaTrials:
             asked = self.study.ask()
         self._numbers[trial_id] = asked.number
         name, overrides = asked.user_attrs["trial"], self._plan.space(asked)
+        if isinstance(asked, Trial):  # what optuna-dashboard shows of it
+            asked.set_user_attr("strategy", self._plan.protocol.replace(**overrides).describe(self._plan.protocol))
         if name in self._fixed:
             return self._fixed[name]
         self._searched.add(name)

@@ -27,7 +27,7 @@ from hybridep.study.front_image import FrontImage
 from hybridep.study.plan import Plan, PlannedTrial, confirmations
 from hybridep.study.progress import Progress
 from hybridep.study.resources import NodeCapacity, Resources, Share, ray_folder
-from hybridep.study.search import OptunaTrials, TrialSource
+from hybridep.study.search import OptunaTrials, TrialSource, varying
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
 MOST_DEATHS: Final = 5
@@ -88,8 +88,10 @@ def nodes() -> list[NodeCapacity]:
 class StudyLog(tune.Callback):
     """Writes each epoch to its trial's folder as it is reported, keeps `progress`, and ends a study that cannot go on."""
 
-    def __init__(self, folder: StudyFolder, progress: Progress, time_budget: float | None = None) -> None:
+    def __init__(self, folder: StudyFolder, progress: Progress, time_budget: float | None = None, plan: Plan | None = None) -> None:
         self.progress = progress
+        self._varying = varying(plan) if plan else frozenset[str]()
+        self._seeds = plan is not None and plan.tensorboard_seeds
         selecting = "Validation" if folder.description["protocol"].get("validation") else "Test"
         self._front = FrontImage(folder.path / "front", progress, selecting)
         self._folder = folder
@@ -129,7 +131,7 @@ class StudyLog(tune.Callback):
             files.append(line)
             row = json.loads(line)
             if name not in self._events:
-                self._events[name] = EventLog(files.path, row["config"], self._folder.description["protocol"])
+                self._events[name] = EventLog(files.path, row["config"], self._folder.description["protocol"], self._varying, self._seeds)
             self._events[name].epoch(row)
             self.progress.epoch(name, row["epoch"])
             if row["done"]:
@@ -206,7 +208,7 @@ class Slots:
 def run_session(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
     """Run until every trial has ended, on a Ray cluster. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
     with ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
-        run_trials(folder, plan, dataset, resources, StudyLog(folder, progress, resources.time_budget))
+        run_trials(folder, plan, dataset, resources, StudyLog(folder, progress, resources.time_budget, plan))
 
 
 def run_trials(
