@@ -140,7 +140,8 @@ def _pair(trial: "BaseTrial", cheap: tuple[str, ...], accurate: tuple[str, ...])
     pair = estimator(trial, "cheap", cheap) | estimator(trial, "accurate", accurate)
     if any(ESTIMATORS[pair[role]].create().refines for role in ("cheap", "accurate")):
         return pair
-    return pair | {"grain": trial.suggest_categorical("grain", GRAINS)}
+    grains = DRAWS[trial.params["draw"]].grains  # a draw of one's own may have one alone
+    return pair | {"grain": grains[0] if len(grains) == 1 else trial.suggest_categorical("grain", GRAINS)}
 
 
 def estimators(trial: "BaseTrial", limits: Limits) -> Overrides:
