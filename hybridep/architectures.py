@@ -94,9 +94,9 @@ class Convolutional(Architecture, name="conv"):
     """Convolutions with pooling, and fully connected layers on top."""
 
     channels: tuple[int, ...] = Field((), description="feature maps of each convolution")
-    kernel: int = Field(3, ge=1, le=MOST_SIDE)
-    stride: int = Field(1, ge=1, le=MOST_SIDE)
-    padding: int = Field(1, ge=0, le=MOST_SIDE)
+    kernel: int = Field(3, ge=1, le=MOST_SIDE, description="side of each convolution's kernel in pixels")
+    stride: int = Field(1, ge=1, le=MOST_SIDE, description="pixels between two places of the kernel")
+    padding: int = Field(1, ge=0, le=MOST_SIDE, description="pixels of zeros around the input of each convolution")
     pooling: Literal["max", "average", "none"] = Field("max", description="over 2×2 windows, after each convolution")
 
     @property

@@ -1,4 +1,10 @@
-"""Search for strategies with more accuracy for fewer nudged phases than the thesis's five, which run beside them on the same seeds."""
+"""Search for strategies with more accuracy for fewer nudged phases than the thesis's five, which run beside them on the same seeds.
+
+Examples:
+    python studies/schedule_sweep.py
+    python studies/schedule_sweep.py --dataset fashion-mnist --epochs 10 --relaxation adaptive
+    python studies/schedule_sweep.py --resume results/<study> --confirm 15
+"""
 
 from dataclasses import dataclass
 

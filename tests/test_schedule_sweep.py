@@ -15,7 +15,7 @@ import pytest
 
 from hybridep.config import TrialConfig
 from hybridep.presets import STRATEGIES
-from hybridep.study.arguments import parse
+from hybridep.study.arguments import option_fields, parse
 from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
 from hybridep.study.front import Point, front
 from hybridep.study.resources import Resources
@@ -29,6 +29,16 @@ CONTROL = "centered_2_epochs"  # half of three, rounded up
 def begun(tmp_path: Path) -> Path:
     """A study of the thesis's strategies of which nothing has run yet."""
     return begun_in(tmp_path / "study")
+
+
+def test_help_begins_with_examples_and_describes_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [name for name, info in option_fields().items() if not info.description] == []
+    with pytest.raises(SystemExit) as ended:
+        parse(schedule_sweep.Args, ["--help"])
+    assert ended.value.code == 0
+    before, options = capsys.readouterr().out.split(" options ", 1)
+    assert before.count("python studies/schedule_sweep.py") == 3
+    assert "side of each convolution's kernel in pixels" in " ".join(options.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(("has_token", "mode"), [(True, "token"), (False, None)])
