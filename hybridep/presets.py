@@ -158,6 +158,10 @@ PROTOCOLS: Final[Mapping[str, TrialConfig]] = {name: preset.protocol for name, p
 
 
 def adapted(name: str, overrides: Mapping[str, Any]) -> TrialConfig:
-    """The protocol `name` with overrides; where these ask for adaptive relaxation and give no tolerance, with the one measured for it."""
+    """The protocol `name` with overrides; where these ask for adaptive relaxation and give no tolerance, with the one measured for it.
+
+    >>> adapted("digits", {"relaxation": "adaptive"}).tolerance
+    0.0001
+    """
     tolerance = {"tolerance": PRESETS[name].tolerance} if overrides.get("relaxation") == "adaptive" else {}
     return PRESETS[name].protocol.replace(**{**tolerance, **overrides})

@@ -37,6 +37,12 @@ def front(points: Iterable[Point], slack: float = 0.0) -> list[Point]:
 
     A strategy that collapsed on some seed is not among them: its mean is that of two things.
     With `slack`, a point stays as long as its accuracy and so many standard errors are not beaten.
+
+    >>> points = [Point("cheap", 0.90, 0.01, 100), Point("dear", 0.95, 0.01, 200), Point("beaten", 0.94, 0.02, 200)]
+    >>> [point.strategy for point in front(points)]
+    ['cheap', 'dear']
+    >>> [point.strategy for point in front(points, slack=1.0)]
+    ['cheap', 'dear', 'beaten']
     """
     kept: list[Point] = []
     best = -math.inf
