@@ -267,7 +267,7 @@ def _front_layout(marks: Sequence[Mark], traces: Sequence[Spec], low: float, hig
     margin = (48 if phone else 58, 10, 62 if phone else 30, 44)
     left, right, top, bottom = margin
     shown = [trace for trace in traces if trace.get("visible") != "legendonly"]
-    costs = [value for trace in shown for value in trace["x"] if value is not None]
+    costs = [value for trace in shown for value in trace["x"] if value is not None] or [mark.cost for mark in marks]
     span = max(costs) - min(costs) or 1.0
     start, end = min(costs) - 0.05 * span, max(costs) + 0.05 * span
     across, up = (width - left - right) / (end - start), (height - top - bottom) / (100 * (high - low))

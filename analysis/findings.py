@@ -153,7 +153,7 @@ def _cost_sentences(answer: Answer) -> list[str]:
     costs = [cost for cost in COSTS if cost != "train_seconds" or answer.load]
     if not {"standard", "centered"} <= set(table.index):
         return []
-    saved = [1 - answer.strategies.number("standard", cost) / answer.strategies.number("centered", cost) for cost in costs]
+    saved = [1 - answer.strategies.number("standard", cost) / (answer.strategies.number("centered", cost) or np.nan) for cost in costs]
     if np.isnan(saved).any():
         return []
     time = f", and {'saves' if saved[2] >= 0 else 'costs'} {share(abs(saved[2]))} of its time ({answer.load})" if len(saved) > 2 else ""

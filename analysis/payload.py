@@ -71,7 +71,7 @@ def hover_text(answer: Answer, name: str) -> str:
     what = str(row["description"])
     accuracy = accuracy_words(row) + ("" if row["trained"] < row["n_seeds"] else " %")
     cost = f"{count(row['nudged_phases'])} nudged phases"
-    part = row["nudged_phases"] / answer.strategies.table["nudged_phases"].get("centered", np.nan)
+    part = row["nudged_phases"] / (answer.strategies.table["nudged_phases"].get("centered", np.nan) or np.nan)
     seeds = f", {row['n_seeds']} seeds" if row["trained"] == row["n_seeds"] > 1 else ""
     return "<br>".join(
         [

@@ -69,7 +69,7 @@ def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
     """Some strategies as people read them, with the front marked, cheapest first. Seconds only where the load is known."""
     strategies = answer.strategies
     table = strategies.table.loc[names].sort_values("nudged_phases", kind="stable")
-    centered = strategies.table["nudged_phases"].get("centered", np.nan)
+    centered = strategies.table["nudged_phases"].get("centered", np.nan) or np.nan
     rows = [
         {
             "Front": "●" if name in answer.front else "",
