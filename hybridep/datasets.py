@@ -189,12 +189,17 @@ def _mixed(labels: Labels) -> Labels:
     return order[np.argsort(place[order], kind="stable")]
 
 
-def _check_classes(dataset: Dataset, splits: Splits) -> None:
+def untrained(dataset: Dataset, splits: Splits) -> tuple[str, ...]:
+    """A sentence on the classes that have test images and none to train on; nothing where there are none."""
     missing = np.setdiff1d(np.concatenate([dataset.train_labels, dataset.test_labels]), dataset.train_labels[splits.train])
-    if len(missing):
-        named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    return (f"the {len(splits.train)} images to train on have none of class {named}",) if len(missing) else ()
+
+
+def _check_classes(dataset: Dataset, splits: Splits) -> None:
+    for missing in untrained(dataset, splits):
         raise DatasetError(
-            f"dataset {dataset.info.name}: the {len(splits.train)} images to train on have none of class {named};"
+            f"dataset {dataset.info.name}: {missing};"
             f" there must be some of each class that the data set names, take more images or hold fewer out for validation"
         )
 

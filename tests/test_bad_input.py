@@ -236,6 +236,11 @@ def test_a_study_that_is_refused_leaves_no_folder(capsys: pytest.CaptureFixture[
     assert not list(Path().iterdir())
 
 
+def test_classes_without_images_to_train_on_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun_in(tmp_path / "study", "--search", "thesis", tiny=("--train-samples", "5", "--validation", "0"))
+    assert capsys.readouterr().out == "digits: the 5 images to train on have none of class 0, 1, 3, 4, 5, 7, 9\n"
+
+
 def test_where_no_folder_can_be_made_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     Path("results").write_text("a file")
     assert refused(capsys, "--search", "thesis").startswith("error: --out: must be given, for results/schedule_sweep-")

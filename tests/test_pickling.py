@@ -16,14 +16,17 @@ import torch
 import hybridep
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset, load, split
-from hybridep.estimators import Estimator, stencil
+from hybridep.estimators import ESTIMATORS, Estimator, stencil
+from hybridep.estimators.stencils import Standard
 from hybridep.extensions import Extension
 from hybridep.images import Crops
 from hybridep.nudging import Minibatch
 from hybridep.policies import Policy, Seen
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.registry import REGISTRIES, Entry
+from hybridep.study.arguments import parse
 from hybridep.trainer import Trainer
+from studies import schedule_sweep
 
 COPIES: dict[str, Callable[[Any], Any]] = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "deepcopy": copy.deepcopy}
 CONV: dict[str, Any] = {"network": "conv", "sizes": (10,), "channels": (2, 3), "activation": "hard_sigmoid", "cost": "cross_entropy"}
@@ -126,6 +129,24 @@ def test_all_that_a_user_may_keep_can_be_copied(kept: dict[str, Any], way: str) 
         except Exception as error:
             pytest.fail(f"{name}: {error}")
         assert type(twin) is type(thing)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_arguments_can_be_copied_with_options_that_an_extension_brought(way: str) -> None:
+    arguments, known = schedule_sweep.Args, dict(ESTIMATORS)
+    plain = parse(arguments, ["--epochs", "3"])
+    assert COPIES[way](plain) == plain
+    try:
+
+        class Halved(Standard, name="halved"):
+            """An estimator with a field of its own."""
+
+            halves: int = 2
+
+        brought = parse(arguments, ["--cheap", "halved", "--cheap-halves", "3"])
+        assert COPIES[way](brought) == brought and brought.options.cheap_halves == 3
+    finally:
+        ESTIMATORS.restore(known)
 
 
 @pytest.mark.parametrize("way", COPIES)

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
@@ -34,7 +34,12 @@ def _options(flat: frozenset[str]) -> type:
         kind = kind | None
         about = tyro.conf.arg(help=info.description, help_behavior_hint="(default: the protocol's)")
         options.append((name, Annotated[kind, about], field(default=None)))
-    return make_dataclass("Protocol", options, frozen=True)
+    return make_dataclass("Protocol", options, frozen=True, namespace={"__reduce__": lambda self: (_options_of, (asdict(self),))})
+
+
+def _options_of(values: dict[str, Any]) -> Any:
+    """Options that were pickled, in a process that knows the same entries."""
+    return protocol_options()(**values)
 
 
 def option_fields() -> dict[str, FieldInfo]:
@@ -76,8 +81,16 @@ def with_options(arguments: type["A"]) -> type["A"]:
 @cache
 def _with_options(arguments: type, options: type) -> type:
     own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))
-    namespace = {"__module__": arguments.__module__, "__doc__": arguments.__doc__}
+    namespace = {
+        "__module__": arguments.__module__,
+        "__doc__": arguments.__doc__,
+        "__reduce__": lambda self: (_arguments_of, (arguments, {one.name: getattr(self, one.name) for one in fields(self)})),
+    }
     return make_dataclass(arguments.__name__, [own], bases=(arguments,), frozen=True, namespace=namespace)
+
+
+def _arguments_of(arguments: type["A"], values: dict[str, Any]) -> "A":
+    return with_options(arguments)(**values)
 
 
 @dataclass(frozen=True)

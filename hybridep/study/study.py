@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from hybridep.config import InvalidInput
-from hybridep.datasets import Dataset, DatasetError, load, split
+from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, parse, stored
@@ -136,8 +136,8 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         mirror.check_vacant() if mirror else check_vacant(path)
     protocol = plan.protocol
     dataset = load(protocol.dataset, args.data_dir)
-    split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples)
-    for note in dataset.notes:
+    splits = split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples)
+    for note in (*dataset.notes, *untrained(dataset, splits)):
         print(f"{protocol.dataset}: {note}", flush=True)
     description = {
         **describe(kind, replace(args, resume=None, repeat=None)),
