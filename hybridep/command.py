@@ -87,5 +87,5 @@ def _forgiving(stream: TextIO | None, original: TextIO | None) -> TextIO:
     stream.flush()
     raw = _Output(stream.fileno())
     # Of another encoding than UTF-8, characters may be missing: a question mark is better than no report.
-    errors = stream.errors if stream.errors not in (None, "strict") else "replace"
+    errors = "replace" if stream.errors in (None, "strict", "surrogateescape") else stream.errors
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=stream.line_buffering)

@@ -162,6 +162,14 @@ def test_characters_that_the_terminal_does_not_have_are_replaced(start: Start, m
     assert process.communicate() == ("? ? = 1 ±\n", "")
 
 
+def test_characters_are_replaced_in_the_plainest_locale(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    process = start(lines_as_command(r"print('\u25cf \u03b2 = 1 \udcff')"), stdout=subprocess.PIPE)
+    assert process.communicate() == ("? ? = 1 ?\n", "")
+
+
 def test_what_stands_for_standard_output_in_a_notebook_stays(start: Start) -> None:
     code = (
         "import io, sys\nfrom hybridep.command import as_command\nsys.stdout = io.StringIO()\n"
