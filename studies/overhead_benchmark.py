@@ -110,7 +110,7 @@ def plan(args: Args) -> Plan:
 
 def timed(timeline: Timeline, folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
     """Train as `tuning.run_session` does, and note when things happen."""
-    timeline.mark("arguments and data")
+    timeline.mark("arguments and data read, Ray and Tune imported")
 
     from ray.tune.experiment import Trial
 
@@ -137,7 +137,6 @@ def timed(timeline: Timeline, folder: StudyFolder, plan: Plan, dataset: Dataset,
             with timeline.while_choosing():
                 super().end(trial_id, result)
 
-    timeline.mark("Ray and Tune imported")
     with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
         timeline.mark("Ray started")
         timeline.slots = min(resources.share(tuning.nodes()).slots(tuning.nodes()), resources.max_concurrent or plan.trials)
