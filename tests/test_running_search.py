@@ -1,6 +1,7 @@
 """Which trial comes next, and what is remembered of it: in order, after crashes, with every sampler."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hybridep.schedules import Constant
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
 from hybridep.study.progress import Progress
-from hybridep.study.search import SAMPLERS, OptunaTrials, TrialSource, varying
+from hybridep.study.search import SAMPLERS, InterruptibleLock, OptunaTrials, TrialSource, varying
 from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped
 from search_spaces import Limits, Space
 
@@ -352,3 +353,21 @@ def test_a_full_disk_stops_the_study(folder: StudyFolder) -> None:
     (folder.trials / "centered").write_text("a file where a folder should be")
     with pytest.raises(StudyStopped, match=r"^the study folder cannot be written: File exists"):
         log.on_trial_start(0, [], SimpleNamespace(config={"trial": "centered"}))
+
+
+@pytest.mark.parametrize("call", ["symlink", "rename", "unlink"])
+def test_an_interrupt_in_the_lock_of_the_journal_stays_an_interrupt(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = InterruptibleLock(str(tmp_path / "optuna.log"))
+    real = getattr(os, call)
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(os, call, real)
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        assert lock.acquire() and lock.release() is None
+    monkeypatch.undo()
+    lock = InterruptibleLock(str(tmp_path / "optuna.log"))
+    assert lock.acquire()

@@ -25,7 +25,7 @@ TINY = ["--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples"
         ("--seeds-each 0", "--seeds-each 0: must be 1 to 1,000"),
         ("--trials 0", "--trials 0: must be 1 to 100,000"),
         ("--epochs 0", "epochs 0:"),
-        ("--space all", "space 'all': must be one of schedule"),
+        ("--space all", "space 'all': must be one of signs"),
         ("--dataset imagenet", "--dataset 'imagenet': must be one of digits"),
         ("--max-concurrent 0", "--max-concurrent 0: must be 1 to 100,000"),
         ("--resume nowhere", "--resume nowhere: is not a study"),

@@ -6,7 +6,8 @@ Nothing is remembered but what stands in the study folder. After a crash, a new 
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.searcher import Searcher
@@ -256,6 +257,31 @@ class OptunaTrials:
             self.study.tell(number, state=TrialState.FAIL)
 
 
+class InterruptibleLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal, which Ctrl-C may cut in two: what it then says of a missing lock must not hide the interrupt."""
+
+    def acquire(self) -> bool:
+        with _interrupts_first():
+            return super().acquire()
+
+    def release(self) -> None:
+        with _interrupts_first():
+            super().release()
+
+
+@contextmanager
+def _interrupts_first() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        before: BaseException | None = error
+        while before is not None:
+            if not isinstance(before, Exception):
+                raise before from None
+            before = before.__context__
+        raise
+
+
 def open_journal(folder: StudyFolder) -> JournalStorage:
     """The folder's Optuna journal, mended where a crash cut its last line; InvalidInput where it is damaged otherwise."""
     path = folder.optuna_journal
@@ -264,6 +290,6 @@ def open_journal(folder: StudyFolder) -> JournalStorage:
     # A lock that a killed driver left; the study's own lock tells that no other driver is at it.
     path.with_name(path.name + ".lock").unlink(missing_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=InterruptibleLock(str(path))))
     except Exception as error:  # whatever a line that is no record of Optuna sets off in it
         raise InvalidInput(f"--resume {folder.path}: {path.name} is damaged ({type(error).__name__}: {error})") from None
