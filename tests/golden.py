@@ -15,6 +15,7 @@ import numpy as np
 
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset
+from hybridep.kernels import use_threads
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.trainer import Trainer
 
@@ -81,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bits", type=Path, help="write columns and digests of weights here instead")
     file = parser.parse_args().bits
+    use_threads(1)
     datasets = {name: images(PROTOCOLS[name].dataset) for name in SIZES}
     found = {key(run): trained(config(*run), datasets[run[0]]) for run in runs()}
     if file is not None:

@@ -9,7 +9,9 @@ import json
 import math
 
 import pytest
+import torch
 
+from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS
 from tests.golden import FILE, SIZES, config, images, key, runs, trained
 
@@ -32,15 +34,22 @@ def test_every_run_has_its_numbers():
 def test_a_short_run_gives_its_golden_numbers(run):
     samples, _, tests = SIZES[run[0]]
     shares = {"train_acc": 1 / samples, "val_acc": 1 / (tests // 3), "test_acc": 1 / tests}
-    rows, _ = trained(config(*run), dataset(run[0]))
+    threads = torch.get_num_threads()
+    use_threads(1)  # as the numbers were written: sums over more threads round otherwise
+    try:
+        rows, _ = trained(config(*run), dataset(run[0]))
+    finally:
+        use_threads(threads)
     for row, golden in zip(rows, GOLDEN[key(run)], strict=True):
         for column, expected in golden.items():
             if column in EXACT:
                 assert row[column] == expected, column
             elif column in ACCURACIES:
                 assert abs(row[column] - expected) <= ACCURACIES[column] * shares[column] + 1e-9, column
-            elif column in ("free_steps", "nudged_steps"):
-                # An adaptive sample that is at its tolerance goes on for two updates more on one processor than on another.
-                assert row[column] == pytest.approx(expected, rel=0.02), column
+            elif math.isnan(expected):
+                assert math.isnan(row[column]), column
             else:
-                assert row[column] == pytest.approx(expected, rel=0.02, abs=1e-6) or math.isnan(expected), column
+                # An adaptive sample that is at its tolerance goes on for two updates more on one processor than on another: its steps
+                # differ by little, and what it still moved in the last one by much; where pooling chooses, with fixed steps too.
+                loose = 0.5 if column == "free_residual" else 0.03
+                assert row[column] == pytest.approx(expected, rel=loose, abs=1e-6), column
