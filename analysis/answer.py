@@ -96,7 +96,7 @@ def answer(study: Study, allow_collapse: bool = False) -> Answer:
         importances=importance,
         load=_load(study),
         omitted=tuple(omitted),
-        notes=(*_missing(study), *study.notes, *strategies.notes, *_caveats(strategies)),
+        notes=(*_missing(study), *study.notes, *strategies.notes, *_precision(study), *_caveats(strategies)),
     )
 
 
@@ -176,6 +176,13 @@ def _missing(study: Study) -> list[str]:
             told = f"This study is not complete: {there} of its {planned} trials have ended."
             notes.append(f"{told} Continue with: python studies/{header.get('kind', 'schedule_sweep')}.py --resume {folder}")
     return notes
+
+
+def _precision(study: Study) -> list[str]:
+    """How products were rounded, where that is not as usual."""
+    tf32 = study.protocol.get("precision") == "tf32"
+    rounded = "Trained with --precision tf32: a GPU's tensor cores rounded the factors of products to 10 bits, but in a phase's last steps."
+    return [rounded] if tf32 else []
 
 
 def _caveats(strategies: Strategies) -> list[str]:

@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.escape import from_csv
 from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, plain, read_records
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, RESULT_COLUMNS, THESIS, TOTAL_COLUMNS
-from hybridep.config import InvalidInput
+from hybridep.config import ADDED, InvalidInput, completed
 
 FORMATS = (1, 2)
 TEXT_COLUMNS = ("trial_id", "strategy", "knots", "description")
@@ -146,6 +146,7 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], list[str]]:
     for entry, kind in (("protocol", dict), ("arguments", dict), ("dataset", dict), ("seeds", list)):
         if not isinstance(header.get(entry), kind):
             header[entry] = kind()
+    header["protocol"] = completed(header["protocol"]) if header["protocol"] else {}
     for name, value in list(header["protocol"].items()):
         try:
             checked_value(name, value)
@@ -241,6 +242,8 @@ def _read_table(path: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     if table.empty:
         raise InvalidInput(f"{path}: has no rows, there is nothing to analyse")
     table = table.assign(**{column: np.nan for column in (*EPOCH_COLUMNS, *more) if column not in table})
+    if more:
+        table = table.assign(**{name: value for name, value in ADDED.items() if name not in table})
     if more and "status" not in table:
         table["status"] = _status(table, np.ones(len(table), dtype=bool))
     return table

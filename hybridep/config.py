@@ -18,6 +18,8 @@ from hybridep.streams import stream
 
 # What a trial's flat configuration may hold beside the values of a TrialConfig: for whoever reads results.
 LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
+# Fields that earlier versions did not know, with what they did: study folders and checkpoints that they left hold no value of them.
+ADDED: Final[Mapping[str, Any]] = {"precision": "float32"}
 # Of adaptive relaxation, where a protocol has none of its own: tight enough for every network of the thesis but MNIST's, whose fixed steps
 # converge to the last bits.
 DEFAULT_TOLERANCE: Final = 1e-4
@@ -42,6 +44,12 @@ class InvalidInput(ValueError):
         super().__init__(" ".join(message.splitlines()))  # a value may hold line feeds
 
 
+def require_gpu(precision: str, why: str) -> None:
+    """InvalidInput where a precision is one of GPUs alone; `why` says that there is none."""
+    if precision != "float32":
+        raise InvalidInput(f"--precision {precision}: needs a GPU ({why})")
+
+
 def one_line(error: ValidationError) -> str:
     """The first complaint of a pydantic error as `field value: what is allowed`."""
     first = error.errors()[0]
@@ -49,6 +57,11 @@ def one_line(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return (f"{field} {first['input']!r}: {message}" if field else message) + more
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat values, perhaps of an earlier version, with what it did where it had no field."""
+    return {**ADDED, **values}
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,9 @@ class TrialConfig(BaseModel):
 
     seed: int = Field(0, ge=0, le=MOST_SEED)
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of training")
+    precision: Literal["float32", "tf32"] = Field(
+        "float32", description="of products on a GPU: tf32 rounds their factors for tensor cores, but in a phase's last steps"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -184,6 +200,8 @@ class TrialConfig(BaseModel):
             raise ValueError(f"tolerance {self.tolerance} applies to relaxation=adaptive only")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
+        if self.precision == "tf32" and self.dtype != "float32":
+            raise ValueError(f"precision tf32: rounds the factors of products in float32, dtype {self.dtype} must be float32")
         if self.grain not in self.draw.grains:
             raise ValueError(f"grain {self.grain}: draw {self.draw.name} has only {', '.join(self.draw.grains)}")
         if "agreement" in self.policy.listens_to and not _measures_agreement(self.accurate):

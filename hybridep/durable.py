@@ -13,6 +13,7 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune.result import DONE
 
 from hybridep.checkpoints import Checkpoints
+from hybridep.config import completed
 from hybridep.datasets import Dataset
 from hybridep.extensions import load_all
 from hybridep.trainable import NoRoom, StrategyTrial, share_of
@@ -84,7 +85,7 @@ class DurableTrial(StrategyTrial):
         """
         for epoch in self._checkpoints.epochs():
             state = self._checkpoints.read(epoch)
-            if state is None or state.get("identity") != self._identity or state.get("epoch") != epoch:
+            if state is None or not self._wrote(state.get("identity")) or state.get("epoch") != epoch:
                 continue
             try:
                 self._restore(state["trainers"])
@@ -93,6 +94,14 @@ class DurableTrial(StrategyTrial):
             except Exception:  # altered, its digest too: it may hold anything
                 self._trainers = self._new_trainers()
         return 0
+
+    def _wrote(self, identity: Any) -> bool:
+        """Whether a checkpoint is this trial's, perhaps as an earlier version wrote it."""
+        try:
+            config = completed(json.loads(identity["config"]))
+            return bool({**identity, "config": config} == {**self._identity, "config": self._configs[0].flat("json")})
+        except (TypeError, KeyError, ValueError):
+            return False
 
     def _save(self) -> None:
         epoch = self._trainers[0].epoch

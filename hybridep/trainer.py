@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridep.collapse import collapsed
-from hybridep.config import TrialConfig
+from hybridep.config import TrialConfig, require_gpu
 from hybridep.datasets import Dataset, split
 from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
@@ -63,10 +63,13 @@ class Trainer:
     """Trains one configuration on a dataset.
 
     `epoch` counts the finished epochs. `diverged` tells that a weight is no longer finite: such a trial has collapsed and its remaining
-    epochs change nothing. ValueError where the splits that the configuration asks for do not fit the dataset.
+    epochs change nothing. ValueError where the splits that the configuration asks for do not fit the dataset, InvalidInput where the device
+    does not have its precision.
     """
 
     def __init__(self, config: TrialConfig, dataset: Dataset, device: str = "cpu") -> None:
+        if not device.startswith("cuda"):
+            require_gpu(config.precision, f"the trainer is on {device}")
         self.config = config
         like = torch.empty(0, dtype=getattr(torch, config.dtype), device=device)
         splits = split(dataset, config.validation, config.train_samples, config.test_samples)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
@@ -40,6 +40,8 @@ class Args(FolderArgs):
     """Free-phase steps of fixed, and the most of adaptive; the table's if not given."""
     init_gain: float | None = None
     """Factor on PyTorch's default initial weights and biases; the thesis does not tell its own."""
+    precision: Literal["float32", "tf32"] | None = None
+    """Of products on a GPU: float32 if not given; tf32 rounds their factors for tensor cores, but in a phase's last steps."""
 
 
 def plan(args: Args) -> Plan:
@@ -76,7 +78,8 @@ def chosen_protocol(args: Args) -> TrialConfig:
     protocol = PROTOCOLS[args.table]
     if args.epochs is not None and args.epochs <= protocol.warmup_epochs:
         raise InvalidInput(f"--epochs {args.epochs}: must be more than {protocol.warmup_epochs}, for which the learning rates warm up")
-    options = {"epochs": args.epochs, "train_samples": args.train_samples, "T1": args.T1, "init_gain": args.init_gain}
+    options: dict[str, Any] = {"epochs": args.epochs, "train_samples": args.train_samples, "T1": args.T1, "init_gain": args.init_gain}
+    options["precision"] = args.precision
     return protocol.replace(**{name: value for name, value in options.items() if value is not None})
 
 

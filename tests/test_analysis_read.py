@@ -8,7 +8,7 @@ from analysis.merge import read_studies
 from analysis.read import read_study
 from analysis.strategies import gather
 from analysis.tables import write_csv
-from hybridep.config import InvalidInput
+from hybridep.config import ADDED, InvalidInput
 from tests.synthetic_study import PROTOCOL, THESIS, records, write_header, write_study, write_trial
 
 EPOCHS = 4
@@ -316,6 +316,18 @@ def test_studies_of_different_protocols_or_data_do_not_merge(tmp_path, changes, 
         read_studies([one, two])
 
 
+def test_a_study_of_a_version_that_knew_fewer_fields_merges_with_one_that_knows_them(tmp_path):
+    folders = [
+        write_study(tmp_path / name, trials=0, epochs=EPOCHS, seeds=SEEDS, protocol=new) for name, new in (("one", {}), ("two", ADDED))
+    ]
+    study = read_studies(folders)
+    assert set(study.trials["precision"]) == {"float32"}
+    assert "precision" not in study.strategy_fields
+    write_study(tmp_path / "three", trials=0, epochs=EPOCHS, seeds=SEEDS, protocol={"precision": "tf32"})
+    with pytest.raises(InvalidInput, match="three has precision tf32, one has float32"):
+        read_studies([folders[0], tmp_path / "three"])
+
+
 def test_protocols_may_differ_in_what_the_thesis_strategies_set_themselves(tmp_path):
     folders = [
         write_study(tmp_path / name, trials=1, epochs=EPOCHS, seeds=(0, 1), protocol={"family": family}, search_seed=number)
@@ -327,4 +339,4 @@ def test_protocols_may_differ_in_what_the_thesis_strategies_set_themselves(tmp_p
 def test_the_generated_protocol_has_the_fields_of_a_trial():
     from hybridep.config import TrialConfig
 
-    assert set(PROTOCOL) | {"test_samples"} >= set(TrialConfig().flat())
+    assert set(PROTOCOL) | {"test_samples", *ADDED} >= set(TrialConfig().flat())

@@ -257,6 +257,12 @@ def test_without_validation_the_report_selects_by_test_accuracy_and_says_so(tmp_
     assert any("selected by test accuracy" in note for note in answer(read_study(tmp_path)).notes)
 
 
+def test_a_report_says_that_products_were_rounded(tmp_path):
+    for precision, told in (("float32", False), ("tf32", True)):
+        write_study(tmp_path / precision, trials=0, epochs=EPOCHS, seeds=SEEDS, protocol={"precision": precision})
+        assert any("--precision tf32" in note for note in answer(read_study(tmp_path / precision)).notes) == told
+
+
 def collapse(lines):
     for line in lines:
         line |= {

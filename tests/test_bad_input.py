@@ -22,6 +22,7 @@ import torch
 
 import hybridep
 from hybridep.checkpoints import MAGIC
+from hybridep.config import ADDED
 from hybridep.policies import FAMILIES
 from hybridep.schedules import Constant
 from hybridep.study.folder import StudyFolder
@@ -123,6 +124,9 @@ def begun(tmp_path: Path) -> Path:
         ("--gpus-per-trial -1", "--gpus-per-trial -1: must be 0.0001 to 1, or 0"),
         ("--gpus-per-trial 1.5", "--gpus-per-trial 1.5: must be 0.0001 to 1, or 0"),
         ("--gpus-per-trial 1", "--gpus-per-trial 1: this machine has"),
+        ("--precision tf32", "--precision tf32: needs a GPU (this machine has none that PyTorch can use)"),
+        ("--precision tf32 --gpus-per-trial 0", "--precision tf32: needs a GPU (trials run on CPUs alone, --gpus-per-trial 0)"),
+        ("--precision half", "--precision"),
         ("--out memory://study", "--out memory://study: must be a store that all nodes reach"),
         ("--out nowhere://study", "--out nowhere://study: cannot be used"),
         ("--resume nowhere://study", "--resume nowhere://study: cannot be used"),
@@ -190,6 +194,8 @@ def test_bad_input_is_found_before_ray_and_pytorch_are_imported(tmp_path: Path) 
         ("chaos_benchmark.py", "--kills 3"),
         ("bias_order.py", "--threads 0"),
         ("bias_order.py", "--out s3://bucket/study"),
+        ("bias_order.py", "--precision tf32"),
+        ("thesis_tables.py", "--table mnist --data-dir nowhere --precision tf32"),
         ("thread_benchmark.py", "--out s3://bucket/study"),
         ("../analysis/report.py", ""),
     ],
@@ -295,6 +301,19 @@ def test_a_study_json_that_is_none_is_told(capsys: pytest.CaptureFixture[str], b
 )
 def test_a_study_is_continued_as_it_was_begun(capsys: pytest.CaptureFixture[str], begun: Path, argv: str, complaint: str) -> None:
     assert complaint in refused(capsys, "--resume", str(begun), *argv.split())
+
+
+def test_a_study_of_a_version_that_knew_fewer_fields_is_continued(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Any] = []
+    monkeypatch.setattr(running_study, "train", lambda folder, plan, *_: plans.append(plan) or 1)
+
+    def older(study: dict[str, Any]) -> None:
+        for name in ADDED:
+            del study["protocol"][name], study["arguments"]["options"][name]
+
+    change(begun, older)
+    assert sweep("--resume", str(begun)) == 1
+    assert {name: getattr(plans[0].protocol, name) for name in ADDED} == ADDED
 
 
 def test_a_search_goes_on_with_the_names_that_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,8 @@ MISTAKES = [
     ({"relaxation": "none"}, ["relaxation", "'none'", "fixed", "adaptive"]),
     ({"per": "step"}, ["per", "'step'", "epoch", "update"]),
     ({"dtype": "float16"}, ["dtype", "'float16'", "float32", "float64"]),
+    ({"precision": "bfloat16"}, ["precision", "'bfloat16'", "float32", "tf32"]),
+    ({"precision": "tf32", "dtype": "float64"}, ["precision tf32", "dtype float64", "must be float32"]),
     ({"learning_rate": 0.1}, ["learning_rate 0.1", "not permitted"]),
     # Schedule
     ({"skew": 1.2}, ["skew 1.2", "less than or equal to 1"]),

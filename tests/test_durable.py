@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridep.checkpoints import Checkpoints
+from hybridep.config import ADDED
 from hybridep.durable import DurableTrial
 from hybridep.trainable import over_seeds
 from tests.trials import CENTERED, COSINE, PROTOCOL, begin_in, rows
@@ -101,6 +102,23 @@ def test_a_trial_that_goes_on_elsewhere_gives_the_numbers_of_one_that_never_stop
     # The last epoch had been reported but its checkpoint not asked for yet: it is trained once more.
     assert after[0] == before[-1]
     assert before + after[1:] == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(lambda config: [config.pop(name) for name in ADDED], 3), (lambda config: config.update(precision="tf32"), 2)]
+)
+def test_a_checkpoint_of_a_version_that_knew_fewer_fields_is_taken_and_one_of_another_value_is_not(
+    begin: Begin, tmp_path: Path, change: Callable[[dict[str, Any]], object], found: int
+) -> None:
+    before = rows(begin(), 3)
+    checkpoints = Checkpoints.of(str(tmp_path), "cosine")
+    state = checkpoints.read(2)
+    assert state is not None
+    config = json.loads(state["identity"]["config"])
+    change(config)
+    state["identity"]["config"] = json.dumps(config)
+    checkpoints.write(2, state)
+    assert rows(begin(), 1) == [before[found - 1]]
 
 
 def test_a_checkpoint_follows_when_the_next_epoch_is_asked_for(begin: Begin, tmp_path: Path) -> None:

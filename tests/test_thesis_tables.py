@@ -282,6 +282,7 @@ def test_another_kind_of_study_is_refused(tmp_path: Path, capsys: pytest.Capture
             ("Shrunk run: 3 of 50 epochs, 640 of 60,000 training images, 1 of 5 seeds.",),
         ),
         (replace(FASHION, init_gain=1.0), None, ("Changed protocol: init_gain 1.0 instead of 0.5.",)),
+        (replace(FASHION, precision="tf32"), None, ("Changed protocol: precision tf32 instead of float32.",)),
         (replace(FASHION, T1=60), None, ("Changed protocol: T1 60 instead of 120.",)),
         (replace(FASHION, epochs=60), None, ("Changed protocol: epochs 60 instead of 50.",)),
         (replace(FASHION, seeds=(42, 123, 456, 789, 7)), None, ("Changed protocol: seeds 7 instead of the published.",)),

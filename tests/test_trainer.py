@@ -11,7 +11,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from hybridep.config import TrialConfig
+from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
 from hybridep.kernels import use_threads
 from hybridep.mixture import Mixture
@@ -549,6 +549,11 @@ def test_there_is_nothing_to_train_after_the_last_epoch(digits):
     trainer.train_epoch()
     with pytest.raises(RuntimeError, match="all 1 epochs are trained"):
         trainer.train_epoch()
+
+
+def test_a_precision_of_gpus_is_refused_on_cpus(digits):
+    with pytest.raises(InvalidInput, match=r"^--precision tf32: needs a GPU \(the trainer is on cpu\)$"):
+        Trainer(small(precision="tf32"), digits)
 
 
 def test_a_state_of_another_strategy_is_refused(digits):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import InvalidInput, TrialConfig, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.study.arguments import parse
 from hybridep.study.choices import DiagnosticArgs
@@ -88,6 +88,7 @@ def diagnose(args: DiagnosticArgs, plan: Diagnosis, study: Callable[[Dataset, Pa
     """The job of a diagnosis."""
     require("threads", args.threads, 1, MOST_THREADS)
     protocol = plan.protocol
+    require_gpu(protocol.precision, "this study runs on CPUs")
     dataset = load(args.dataset, args.data_dir)
     available = len(split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples).train)
     if not 1 <= plan.samples <= available:

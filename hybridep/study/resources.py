@@ -11,7 +11,7 @@ from typing import Final
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.internals import LOOPBACK_SWITCH
 from hybridep.cluster.machine import VISIBLE, cpus, schedulable
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, require_gpu
 from hybridep.study.ranges import MOST_TRIALS, require
 
 # Ray counts resources in this unit.
@@ -81,11 +81,15 @@ class Resources:
         if self.time_budget is not None and not 0 < self.time_budget <= MOST_SECONDS:
             raise InvalidInput(f"--time-budget {self.time_budget:g}: must be more than 0 seconds and at most {MOST_SECONDS:,}, a year")
 
-    def prepare(self) -> None:
-        """Check what can be checked without Ray, and set what Ray reads when it is imported; InvalidInput where a trial could never run."""
+    def prepare(self, precision: str = "float32") -> None:
+        """Check what can be checked without Ray, and set what Ray reads when it is imported; InvalidInput where a trial could never run, or
+        not with this precision.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what Ray would print of dead workers, the study says in a line
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # a record of every call, for a dashboard that is not there
+        if self.gpus_per_trial == 0:
+            require_gpu(precision, "trials run on CPUs alone, --gpus-per-trial 0")
         if self.ray_address is not None:
             _prepare_client(self.ray_address)
             return
@@ -96,6 +100,8 @@ class Resources:
         devices = self.devices()
         if self.gpus_per_trial and not devices:
             raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: this machine has no GPU that PyTorch can use")
+        if not devices:
+            require_gpu(precision, "this machine has none that PyTorch can use")
 
     def devices(self) -> tuple[str, ...]:
         """UUIDs of the GPUs and MIG slices of this machine that trials can be given; none where they shall use CPUs alone."""

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, completed
 from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
@@ -53,7 +53,7 @@ def main(
     try:
         args = read_arguments(kind, arguments, argv)
         plan = make_plan(args)
-        args.resources.prepare()
+        args.resources.prepare(plan.protocol.precision)
         folder, dataset = prepare(kind, args, plan)
         plan = plan.choosing(folder.description["choices"])
     except (InvalidInput, DatasetError) as error:
@@ -172,8 +172,9 @@ def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, A
     if folder.description["dataset"].get("checksum") != dataset.checksum:
         name = dataset.info.name
         raise InvalidInput(f"--resume {folder.place}: was begun with other {name} data; give the same files with --data-dir")
+    begun = {**folder.description, "protocol": completed(folder.description["protocol"])}
     for name in ("protocol", "seeds"):
-        if folder.description.get(name) != description[name]:
+        if begun.get(name) != description[name]:
             raise InvalidInput(f"--resume {folder.place}: study.json is damaged ({name} does not follow from arguments)")
 
 

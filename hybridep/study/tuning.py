@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from hybridep.cluster.access import token_file
 from hybridep.cluster.internals import ON_LOOPBACK, forget
 from hybridep.cluster.machine import cpus
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, require_gpu
 from hybridep.datasets import Dataset
 from hybridep.durable import DurableTrial
 from hybridep.study.events import EventLog
@@ -216,6 +216,8 @@ def run_trials(
 ) -> None:
     """Run until every trial has ended."""
     share = resources.share(nodes())
+    if not share.gpus:
+        require_gpu(plan.protocol.precision, "no node of the Ray cluster has one")
     trainable = tune.with_resources(
         tune.with_parameters(
             DurableTrial,
