@@ -17,7 +17,7 @@ from analysis.read import Study, planned_epochs, read_study
 from analysis.results import csv_value
 from analysis.tables import as_latex, as_markdown
 from analysis.words import count, joined, points, seconds, spread
-from hybridep.config import InvalidInput
+from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 
@@ -34,6 +34,8 @@ EXPLANATIONS: Final = {
 COMPARISONS: Final = ("Thesis: accuracy (%)", "Difference (points)", "Difference (std)", "Thesis: nudged phases")
 MISSING: Final = "—"
 RELAXATION_FIELDS: Final = ("relaxation", "T1", "T2", "tolerance")
+# What a field was in a study that was begun before there was one.
+STANDING: Final = {name: info.default for name, info in TrialConfig.model_fields.items() if not info.is_required()}
 # Fields in which the trials of a table differ by what they are; every other one is the protocol's.
 OWN_FIELDS: Final = (*(name for strategy in (STRATEGIES | ONE_SIDED).values() for name in strategy), *RELAXATION_FIELDS, "seed")
 
@@ -213,7 +215,7 @@ def changed(table: str, own: pd.DataFrame) -> str:
     shrinking = {"epochs": protocol.epochs, "train_samples": protocol.train_samples or DATASETS[protocol.dataset].train}
     parts = []
     for field, usual in protocol.flat().items():
-        value = first.get(field)
+        value = first.get(field, STANDING.get(field))
         if field in OWN_FIELDS and not (field == "T1" and first["relaxation"] == "fixed"):
             continue
         shrinks = field in shrinking and (pd.isna(value) or value <= shrinking[field])

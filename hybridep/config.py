@@ -110,8 +110,12 @@ class TrialConfig(BaseModel):
     )
     test_samples: int | None = Field(None, ge=1, le=MOST_IMAGES, description="test images to keep, likewise; all where not given")
     validation: int = Field(0, ge=0, le=MOST_IMAGES, description="training images held out for validation, drawn once for all seeds")
+    inputs: Literal["standardised", "unit"] = Field(
+        "standardised", description="what pixels become: less the data's mean, by its standard deviation; or numbers in [0, 1] as they are"
+    )
     std_factor: float = Field(1.0, ge=LEAST, le=LARGEST, description="inputs are divided by this many standard deviations")
     augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip (thesis section 3.4)")
+    crops: Literal["black", "edge"] = Field("black", description="what augment pads with: black, or the pixels at the edge of the image")
 
     network: Architecture
 
@@ -142,6 +146,9 @@ class TrialConfig(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, le=LARGEST, description="of SGD")
     eta_min: float = Field(1e-5, ge=0, le=MOST_RATE, description="learning rate that the cosine decay ends on")
+    decay_epochs: int | None = Field(
+        None, ge=1, le=MOST_EPOCHS, description="epochs from full learning rates to eta_min; as many as there are where not given"
+    )
     warmup_epochs: int = Field(0, ge=0, description="epochs over which learning rates rise to their full values")
 
     seed: int = Field(0, ge=0, le=MOST_SEED)

@@ -344,6 +344,6 @@ def fit_order(betas: Floats, biases: Floats, noise: Floats, clearance: float = 1
 
 def diagnostic_batch(config: TrialConfig, dataset: Dataset, rows: Tensor) -> tuple[Tensor, Tensor]:
     """x and one-hot target of these training images, the same for all seeds, in float64."""
-    images = Images(dataset.train_images, dataset.train_labels, dataset.info, config.std_factor, torch.empty(0, dtype=torch.float64))
+    images = Images(dataset.train_images, dataset.train_labels, dataset.info, config, torch.empty(0, dtype=torch.float64))
     x, labels = images.batch(rows)
     return x, images.one_hot(labels)

@@ -1,11 +1,13 @@
 """Image batches as tensors: uint8 images stay resident on the device, and each batch is normalised, and augmented, as a whole."""
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hybridep.config import TrialConfig
 from hybridep.datasets import DatasetInfo
 
 PADDING = 4  # of the random crop (thesis section 3.4)
@@ -14,18 +16,20 @@ PADDING = 4  # of the random crop (thesis section 3.4)
 class Images:
     """Images uint8 [N, channels, height, width] and their labels [N] on one device.
 
-    A batch is (pixel ÷ 255 − mean) ÷ (std_factor · std), in the dtype of `like`.
+    A batch is (pixel ÷ 255 − mean) ÷ (std_factor · std), in the dtype of `like`; with unit inputs mean is 0 and std is 1.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, info: DatasetInfo, std_factor: float, like: Tensor) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, info: DatasetInfo, config: TrialConfig, like: Tensor) -> None:
         with warnings.catch_warnings():
             # Arrays out of a shared object store are read-only; nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.pixels = torch.from_numpy(images).to(like.device)
             self.labels = torch.from_numpy(labels).to(like.device)
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (info.mean, info.std))
-        self.scale = (1 / (255 * std_factor * std)).to(like)
-        self.shift = (-mean / (std_factor * std)).to(like)
+        if config.inputs == "unit":
+            mean, std = torch.zeros_like(mean), torch.ones_like(std)
+        self.scale = (1 / (255 * config.std_factor * std)).to(like)
+        self.shift = (-mean / (config.std_factor * std)).to(like)
         self.classes = info.classes
 
     def __len__(self) -> int:
@@ -44,9 +48,10 @@ class Images:
 
 
 class Crops:
-    """Random crops with four pixels of black padding and horizontal flips, drawn for n images."""
+    """Random crops with four pixels of padding, `black` or repeating those at the `edge`, and horizontal flips, drawn for n images."""
 
-    def __init__(self, n: int, generator: np.random.Generator, device: torch.device) -> None:
+    def __init__(self, n: int, generator: np.random.Generator, device: torch.device, padding: Literal["black", "edge"]) -> None:
+        self.padding = padding
         self.offsets = torch.from_numpy(generator.integers(0, 2 * PADDING + 1, size=(2, n))).to(device)
         self.flipped = torch.from_numpy(generator.random(n) < 0.5).to(device)
 
@@ -54,10 +59,14 @@ class Crops:
         """The crops of pixels [n, channels, height, width], in one gather."""
         n, channels, height, width = pixels.shape
         device = pixels.device
-        padded = torch.nn.functional.pad(pixels, (PADDING,) * 4)
         rows = self.offsets[0][:, None] + torch.arange(height, device=device)
         columns = torch.arange(width, device=device).expand(n, width)
         columns = torch.where(self.flipped[:, None], width - 1 - columns, columns) + self.offsets[1][:, None]
+        if self.padding == "black":
+            padded = torch.nn.functional.pad(pixels, (PADDING,) * 4)
+        else:
+            padded = pixels
+            rows, columns = (rows - PADDING).clamp(0, height - 1), (columns - PADDING).clamp(0, width - 1)
         samples = torch.arange(n, device=device).view(n, 1, 1, 1)
         return padded[
             samples, torch.arange(channels, device=device).view(1, channels, 1, 1), rows[:, None, :, None], columns[:, None, None, :]

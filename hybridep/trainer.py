@@ -46,10 +46,11 @@ def make_relaxation(config: TrialConfig) -> Relaxation:
 
 
 def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:
-    """The rate of epoch 0, 1, …: linear warm-up, then cosine decay from `base` towards eta_min."""
+    """The rate of epoch 0, 1, …: linear warm-up, then cosine decay from `base` towards eta_min, where it stays."""
     if epoch < config.warmup_epochs:
         return base * (epoch + 1) / (config.warmup_epochs + 1)
-    progress = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    decay = config.epochs - config.warmup_epochs if config.decay_epochs is None else config.decay_epochs
+    progress = min(1.0, (epoch - config.warmup_epochs) / decay)
     low = min(config.eta_min, base)
     return low + (base - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -75,7 +76,7 @@ class Trainer:
         splits = split(dataset, config.validation, config.train_samples, config.test_samples)
 
         def images(pixels: np.ndarray, labels: np.ndarray) -> Images:
-            return Images(pixels, labels, dataset.info, config.std_factor, like)
+            return Images(pixels, labels, dataset.info, config, like)
 
         self.images = images(dataset.train_images, dataset.train_labels)
         self.test_images = images(dataset.test_images, dataset.test_labels)
@@ -161,7 +162,7 @@ class Trainer:
 
     def _update(self, batch: Tensor) -> Tensor:
         """One minibatch. Returns free and nudged steps (means over the batch), then sums: correct, loss, free residual, saturation."""
-        crops = Crops(len(batch), self.augmentation, batch.device) if self.config.augment else None
+        crops = Crops(len(batch), self.augmentation, batch.device, self.config.crops) if self.config.augment else None
         chosen = self.train_rows[batch]
         x, labels = self.images.batch(chosen, crops)
         target = self.images.one_hot(labels)

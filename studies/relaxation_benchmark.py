@@ -170,7 +170,7 @@ def minibatches(config: TrialConfig, dataset: Dataset) -> Iterator[tuple[Tensor,
         padded = np.pad(pixels, ((0, 0), (0, 0), (2, 2), (2, 2)))
         pixels = np.broadcast_to(padded, (len(padded), 3, 32, 32))
         info = replace(info, shape=(3, 32, 32), mean=info.mean * 3, std=info.std * 3)
-    images = Images(pixels, dataset.train_labels, info, config.std_factor, torch.empty(0))
+    images = Images(pixels, dataset.train_labels, info, config, torch.empty(0))
     order = stream(config.seed, "order")
     n = config.batch_size
     while True:

@@ -39,7 +39,13 @@ class Args(FolderArgs):
     T1: int | None = None
     """Free-phase steps of fixed, and the most of adaptive; the table's if not given."""
     init_gain: float | None = None
-    """Factor on PyTorch's default initial weights and biases; the thesis does not tell its own."""
+    """Factor on PyTorch's default initial weights and biases; the table's if not given. The thesis does not tell its own."""
+    inputs: Literal["standardised", "unit"] | None = None
+    """What pixels become: standardised (less the data's mean, by its standard deviation) or unit (in [0, 1]); the table's if not given."""
+    decay_epochs: int | None = None
+    """Epochs from full learning rates to the lowest; those of the run if not given, 100 in the code that the thesis extends."""
+    crops: Literal["black", "edge"] | None = None
+    """cifar10: what random crops are padded with, black or the edge's pixels; the table's if not given."""
     precision: Literal["float32", "tf32"] | None = None
     """Of products on a GPU: float32 if not given; tf32 rounds their factors for tensor cores, but in a phase's last steps."""
 
@@ -78,9 +84,10 @@ def chosen_protocol(args: Args) -> TrialConfig:
     protocol = PROTOCOLS[args.table]
     if args.epochs is not None and args.epochs <= protocol.warmup_epochs:
         raise InvalidInput(f"--epochs {args.epochs}: must be more than {protocol.warmup_epochs}, for which the learning rates warm up")
-    options: dict[str, Any] = {"epochs": args.epochs, "train_samples": args.train_samples, "T1": args.T1, "init_gain": args.init_gain}
-    options["precision"] = args.precision
-    return protocol.replace(**{name: value for name, value in options.items() if value is not None})
+    if args.crops is not None and not protocol.augment:
+        raise InvalidInput(f"--crops {args.crops}: applies to --table cifar10 only")
+    names = ("epochs", "train_samples", "T1", "init_gain", "inputs", "decay_epochs", "crops", "precision")
+    return protocol.replace(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 
 def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, Any]]:

@@ -244,6 +244,9 @@ VALUES = st.fixed_dictionaries(
         "accurate": st.sampled_from(sorted(ESTIMATORS)),
         "draw": st.sampled_from(sorted(DRAWS)),
         "augment": st.booleans(),
+        "inputs": st.sampled_from(["standardised", "unit"]),
+        "crops": st.sampled_from(["black", "edge"]),
+        "decay_epochs": st.none() | st.integers(1, 1000),
         "train_samples": st.none() | st.integers(1, 1000),
     }
 )

@@ -45,7 +45,7 @@ CONFIGURATIONS = {
 
 def batch(config: TrialConfig, n: int) -> tuple[Tensor, Tensor]:
     digits = load("digits")
-    images = Images(digits.train_images, digits.train_labels, digits.info, config.std_factor, DOUBLE)
+    images = Images(digits.train_images, digits.train_labels, digits.info, config, DOUBLE)
     x, labels = images.batch(torch.arange(n))
     return x, images.one_hot(labels)
 

@@ -109,7 +109,7 @@ def kept(digits: Dataset) -> dict[str, Any]:
     made["minibatch"], made["measured"] = MINIBATCH, Seen(residual=0.1)
     made["stencil"] = stencil("centered")
     made["extension"] = Extension("ideas.py", "", "")
-    made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"))
+    made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"), "edge")
     return {**made, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
             "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PRESETS}  # fmt: skip
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -123,6 +124,19 @@ def test_the_collapse_bench_runs_nine_strategies_with_few_free_steps_and_with_th
     assert len({(trial.strategy, trial.seeds) for trial, _ in configs}) == len(configs)
 
 
+def test_readings_of_what_the_thesis_leaves_open_are_options_that_reach_every_trial() -> None:
+    reading: dict[str, Any] = {"inputs": "standardised", "init_gain": 0.75, "decay_epochs": 100}
+    crops: dict[str, Any] = {"crops": "black"}
+    for args, expected in (
+        (Args(table="mnist", **reading), reading),
+        (Args(table="cifar10", **reading, **crops), {**reading, **crops}),
+    ):
+        planned = plan(args)
+        for trial in planned.fixed:
+            config = planned.protocol.replace(**trial.overrides)
+            assert {name: getattr(config.network if name == "init_gain" else config, name) for name in expected} == expected
+
+
 def test_adaptive_takes_the_tolerance_that_is_given_and_keeps_the_step_limits() -> None:
     protocol = plan(replace(FASHION, relaxation=("adaptive",), tolerance=3e-4)).protocol
     assert (protocol.relaxation, protocol.tolerance, protocol.T1, protocol.T2) == ("adaptive", 3e-4, 120, 12)
@@ -148,6 +162,9 @@ def test_adaptive_takes_the_tolerance_that_is_given_and_keeps_the_step_limits() 
         ("--table cifar10 --epochs 2", "--epochs 2: must be more than 2, for which the learning rates warm up"),
         ("--table mnist --train-samples 0", "train_samples 0"),
         ("--table mnist --init-gain -1", "init_gain -1.0"),
+        ("--table mnist --inputs raw", "--inputs"),
+        ("--table mnist --decay-epochs 0", "decay_epochs 0"),
+        ("--table mnist --crops edge", "--crops edge: applies to --table cifar10 only"),
         ("--resume nowhere", "--resume nowhere: is not a study"),
     ],
 )
@@ -283,6 +300,8 @@ def test_another_kind_of_study_is_refused(tmp_path: Path, capsys: pytest.Capture
         ),
         (replace(FASHION, init_gain=1.0), None, ("Changed protocol: init_gain 1.0 instead of 0.5.",)),
         (replace(FASHION, precision="tf32"), None, ("Changed protocol: precision tf32 instead of float32.",)),
+        (replace(FASHION, inputs="unit"), None, ("Changed protocol: inputs unit instead of standardised.",)),
+        (replace(FASHION, decay_epochs=100), None, ("Changed protocol: decay_epochs 100 instead of None.",)),
         (replace(FASHION, T1=60), None, ("Changed protocol: T1 60 instead of 120.",)),
         (replace(FASHION, epochs=60), None, ("Changed protocol: epochs 60 instead of 50.",)),
         (replace(FASHION, seeds=(42, 123, 456, 789, 7)), None, ("Changed protocol: seeds 7 instead of the published.",)),
@@ -294,6 +313,18 @@ def test_a_table_says_how_it_departs_from_the_published_protocol(
     tmp_path: Path, args: Args, updates: int | None, told: tuple[str, ...]
 ) -> None:
     assert table_of(written(tmp_path / "s", args, updates=updates)).departures == told
+
+
+def test_a_study_from_before_a_field_had_its_standing_value(tmp_path: Path) -> None:
+    folder = written(tmp_path / "s", FASHION)
+    for file in [folder / "study.json", *folder.glob("ray/*/result.json")]:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for held in lines:
+            for values in (held.get("protocol"), held.get("config")):
+                for field in ("inputs", "crops", "decay_epochs"):
+                    (values or {}).pop(field, None)
+        file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert table_of(folder).departures == ()
 
 
 def test_every_output_of_a_shrunk_run_says_so(tmp_path: Path) -> None:

@@ -314,6 +314,18 @@ def test_without_warm_up_the_learning_rate_is_that_of_pytorchs_cosine_annealing(
         scheduler.step()
 
 
+@pytest.mark.parametrize("epochs", [5, 20])
+def test_a_decay_of_its_own_length_is_pytorchs_however_long_the_run_and_stays_at_its_end(epochs):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.05)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8, eta_min=1e-5)
+    config = TrialConfig(epochs=epochs, decay_epochs=8)
+    for epoch in range(epochs):
+        assert learning_rate(0.05, epoch, config) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        if epoch < 8:
+            optimizer.step()
+            scheduler.step()
+
+
 @pytest.mark.parametrize("base", [0.0, 1e-6])
 def test_a_rate_below_eta_min_is_never_raised(base):
     assert {learning_rate(base, epoch, TrialConfig()) for epoch in range(15)} == {base}
