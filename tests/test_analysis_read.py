@@ -339,4 +339,6 @@ def test_protocols_may_differ_in_what_the_thesis_strategies_set_themselves(tmp_p
 def test_the_generated_protocol_has_the_fields_of_a_trial():
     from hybridep.config import TrialConfig
 
+    # A field that it lacks is new, and must stand in ADDED: old studies could not be continued without.
     assert set(PROTOCOL) | {"test_samples", *ADDED} >= set(TrialConfig().flat())
+    assert {name: TrialConfig.model_fields[name].default for name in ADDED} == ADDED
