@@ -135,7 +135,10 @@ class StrategyTrial(Trainable):
         from hybridep.trainer import Trainer
 
         assert self._device is not None
-        return [Trainer(config, self._dataset, self._device) for config in self._configs]
+        trainers: list[Trainer] = []
+        for config in self._configs:
+            trainers.append(Trainer(config, self._dataset, self._device, beside=trainers[0] if trainers else None))
+        return trainers
 
     def _share(self) -> tuple[float, float]:
         """CPUs and GPUs that Tune gave this trial."""

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,8 @@ from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
 from hybridep.kernels import numpy_on_one_thread
 from hybridep.mixture import Mixture, exactly
-from hybridep.networks import make_network
-from hybridep.nudging import Floats, Minibatch, Nudging
+from hybridep.networks import LayeredNetwork, make_network
+from hybridep.nudging import Floats, Minibatch, Nudging, Rows
 from hybridep.phases import States, relax, weigh
 from hybridep.policies import Seen
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
@@ -29,6 +30,8 @@ EVALUATION_BATCH = 256
 HISTOGRAM_BINS = 32
 
 Row = dict[str, float | int | bool]
+# The classes that a network names for some images, and their labels, [N] each.
+Predictions = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _mean(values: list[float]) -> float:
@@ -60,29 +63,28 @@ def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return float(np.mean(predicted == labels)) if len(labels) else math.nan
 
 
+def predicted(network: LayeredNetwork, relaxation: Relaxation, images: Images, rows: Tensor) -> Tensor:
+    """The classes that the free equilibria of these images name, [n]."""
+    x, _ = images.batch(rows)
+    drive = network.input_drive(x)
+    free = relaxation.free(network.bind(drive, network.zeros(drive), at_rest=True))
+    return network.scores(free.state).argmax(dim=1)
+
+
 class Trainer:
     """Trains one configuration on a dataset.
 
     `epoch` counts the finished epochs. `diverged` tells that a weight is no longer finite: such a trial has collapsed and its remaining
     epochs change nothing. ValueError where the splits that the configuration asks for do not fit the dataset, InvalidInput where the device
-    does not have its precision.
+    does not have its precision. `beside` is a trainer of the same data and device: both then hold one copy of the images.
     """
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, device: str = "cpu") -> None:
+    def __init__(self, config: TrialConfig, dataset: Dataset, device: str = "cpu", beside: "Trainer | None" = None) -> None:
         if not device.startswith("cuda"):
             require_gpu(config.precision, f"the trainer is on {device}")
         self.config = config
         like = torch.empty(0, dtype=getattr(torch, config.dtype), device=device)
-        splits = split(dataset, config.validation, config.train_samples, config.test_samples)
-
-        def images(pixels: np.ndarray, labels: np.ndarray) -> Images:
-            return Images(pixels, labels, dataset.info, config, like)
-
-        self.images = images(dataset.train_images, dataset.train_labels)
-        self.test_images = images(dataset.test_images, dataset.test_labels)
-        self.train_rows, self.validation_rows, self.test_rows = (
-            torch.from_numpy(np.array(rows)).to(device) for rows in (splits.train, splits.validation, splits.test)
-        )
+        self._take_images(dataset, like, beside)
         self.updates_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
         self.network = make_network(config, stream(config.seed, "initialisation"), like)
         self.relaxation = make_relaxation(config)
@@ -106,6 +108,28 @@ class Trainer:
         self.free_steps = 0.0
         self.nudged_steps = 0.0
 
+    def _take_images(self, dataset: Dataset, like: Tensor, beside: "Trainer | None") -> None:
+        self.images: Images
+        self.test_images: Images
+        self.train_rows: Tensor
+        self.validation_rows: Tensor
+        self.test_rows: Tensor
+        if beside is not None:
+            self.images, self.test_images = beside.images, beside.test_images
+            self.train_rows, self.validation_rows, self.test_rows = beside.train_rows, beside.validation_rows, beside.test_rows
+            return
+        config = self.config
+        splits = split(dataset, config.validation, config.train_samples, config.test_samples)
+
+        def images(pixels: np.ndarray, labels: np.ndarray) -> Images:
+            return Images(pixels, labels, dataset.info, config, like)
+
+        self.images = images(dataset.train_images, dataset.train_labels)
+        self.test_images = images(dataset.test_images, dataset.test_labels)
+        self.train_rows, self.validation_rows, self.test_rows = (
+            torch.from_numpy(np.array(rows)).to(like.device) for rows in (splits.train, splits.validation, splits.test)
+        )
+
     def _lay_out_gradients(self) -> None:
         for parameter in self.network.parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -123,21 +147,33 @@ class Trainer:
     def train_epoch(self) -> Row:
         """Train one epoch, evaluate, and report the columns of a result file; costs are cumulative, residual and loss are this epoch's."""
         started = time.perf_counter()
-        if self.epoch >= self.config.epochs:
-            raise RuntimeError(f"all {self.config.epochs} epochs are trained")
-        rates = [learning_rate(base, self.epoch, self.config) for base in self.base_rates]
+        order, rates = self.begin_epoch()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        order = torch.from_numpy(self.order.permutation(len(self.train_rows))).to(self.train_rows.device)
+        rows = torch.from_numpy(order).to(self.train_rows.device)
+        sums = torch.stack([self._update(batch) for batch in rows.split(self.config.batch_size)]).double().sum(dim=0).tolist()
+        held_out = self._predictions(self.images, self.validation_rows)
+        tested = self._predictions(self.test_images, self.test_rows)
+        return {**self.end_epoch(sums, held_out, tested), "epoch_seconds": time.perf_counter() - started}
+
+    def begin_epoch(self) -> tuple[NDArray[np.int64], list[float]]:
+        """The order of the training images in the next epoch, as places in `train_rows`, and the learning rate of each layer."""
+        if self.epoch >= self.config.epochs:
+            raise RuntimeError(f"all {self.config.epochs} epochs are trained")
         self._measured, self._probabilities = [], []
-        sums = torch.stack([self._update(rows) for rows in order.split(self.config.batch_size)])
-        free_steps, nudged_steps, correct, loss, residual, saturation = sums.double().sum(dim=0).tolist()
+        rates = [learning_rate(base, self.epoch, self.config) for base in self.base_rates]
+        return self.order.permutation(len(self.train_rows)), rates
+
+    def end_epoch(self, sums: list[float], held_out: Predictions, tested: Predictions) -> Row:
+        """Count an epoch of which all updates are made; its columns but the seconds.
+
+        `sums` over its updates are what `_update` returns; what the network now predicts comes with the labels.
+        """
+        free_steps, nudged_steps, correct, loss, residual, saturation = sums
         self.free_steps += free_steps
         self.nudged_steps += nudged_steps
         self.epoch += 1
         n = len(self.train_rows)
-        held_out = self._predictions(self.images, self.validation_rows)
-        tested = self._predictions(self.test_images, self.test_rows)
         return {
             "epoch": self.epoch,
             "updates": self.mixture.updates,
@@ -156,8 +192,7 @@ class Trainer:
             "agreement": _mean([seen.agreement for seen in self._measured]),
             "relative_bias": _mean([seen.relative_bias for seen in self._measured]),
             "collapsed": self.diverged or collapsed(*(held_out if len(self.validation_rows) else tested)),
-            "learning_rate": rates[0],
-            "epoch_seconds": time.perf_counter() - started,
+            "learning_rate": learning_rate(self.base_rates[0], self.epoch - 1, self.config),
         }
 
     def _update(self, batch: Tensor) -> Tensor:
@@ -170,9 +205,7 @@ class Trainer:
         free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
         losses = self.network.loss(free.state, target)
         n = len(batch)
-        p_std = self.policy.p_std(self.mixture.updates)
-        self._probabilities.append(p_std)
-        nudging, accurate = self.mixture.nudging(p_std, self._minibatch(n, losses, chosen))
+        nudging, accurate = self.draw(n, lambda: losses.cpu().numpy(), lambda: chosen.cpu().numpy())
         states = relax(self.network, self.relaxation, nudging, drive, free, target)
         gradient = weigh(self.network, nudging, x, states, target)
         self._listen(nudging, accurate, gradient, x, states, target)
@@ -187,12 +220,15 @@ class Trainer:
         steps = [free.steps.sum() / n, states.nudged.steps.sum() / n]
         return torch.stack([*steps, correct, losses.sum(), free.residual.sum(), saturation])
 
-    def _minibatch(self, n: int, losses: Tensor, chosen: Tensor) -> Minibatch:
-        def asked() -> Floats:
-            return losses.cpu().numpy()
+    def draw(self, n: int, losses: Callable[[], Floats], samples: Callable[[], Rows]) -> tuple[Nudging, Nudging | None]:
+        """The table of the next update, on n samples, and what of it is the accurate estimate.
 
-        dtype = np.float32 if losses.dtype == torch.float32 else np.float64
-        return Minibatch(n, self.config.beta, losses=asked, samples=lambda: chosen.cpu().numpy(), dtype=dtype)
+        `losses` gives ℓ of their free states, [n], and `samples` which training images they are, [n], to estimators that ask.
+        """
+        p_std = self.policy.p_std(self.mixture.updates)
+        self._probabilities.append(p_std)
+        dtype = np.float32 if self.config.dtype == "float32" else np.float64
+        return self.mixture.nudging(p_std, Minibatch(n, self.config.beta, losses=losses, samples=samples, dtype=dtype))
 
     def _listen(
         self, nudging: Nudging, accurate: Nudging | None, gradient: list[Tensor], x: Tensor, states: States, target: Tensor
@@ -221,17 +257,10 @@ class Trainer:
         accurate = self.config.epochs * self.updates_per_epoch - done - cheap
         return cheap * self.mixture.cheap.nudged_phases + accurate * self.mixture.accurate.nudged_phases
 
-    def _predictions(self, images: Images, rows: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The classes that the free equilibria of these samples name, and their labels, [N] each."""
-        predicted = [self._predicted(images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
+    def _predictions(self, images: Images, rows: Tensor) -> Predictions:
+        named = [predicted(self.network, self.relaxation, images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
         labels = images.labels[rows].cpu().numpy()
-        return torch.cat(predicted).cpu().numpy() if predicted else labels, labels
-
-    def _predicted(self, images: Images, rows: Tensor) -> Tensor:
-        x, _ = images.batch(rows)
-        drive = self.network.input_drive(x)
-        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
-        return self.network.scores(free.state).argmax(dim=1)
+        return torch.cat(named).cpu().numpy() if named else labels, labels
 
     @torch.no_grad()
     def activations(self) -> list[list[int]]:
