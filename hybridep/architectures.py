@@ -1,6 +1,7 @@
 """`Architecture`: a network as configuration, its fields validated against a dataset's shape before PyTorch is imported."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from hybridep.networks import LayeredNetwork
 
-ARCHITECTURES: "Registry[Architecture]" = Registry("network")
+ARCHITECTURES: "Registry[Architecture]" = Registry("network", "hybridep.graphs")
 
 Activation = Literal["tanh", "sigmoid", "hard_sigmoid", "unit_hard_sigmoid", "centered_hard_sigmoid"]
 Shape = tuple[int, ...]
@@ -33,7 +34,7 @@ class Architecture(Entry):
     registry: ClassVar[Registry[Any]] = ARCHITECTURES
 
     sizes: tuple[int, ...] = Field(
-        (64, 128, 10), description="mlp: input, hidden and output units; conv: the fully connected layers on top, output last"
+        (64, 128, 10), description="mlp: input, hidden and output units; conv and graph: the fully connected layers on top, output last"
     )
     activation: Activation = Field("tanh", description="of every layer of the dynamics")
     init_gain: float = Field(0.5, ge=1e-12, le=1e6, description="factor on PyTorch's default initial weights and biases")
@@ -48,6 +49,10 @@ class Architecture(Entry):
     @abstractmethod
     def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
         """The network, with initial weights drawn from `generator`, on the device and in the dtype of `like`."""
+
+    def connections(self, info: DatasetInfo) -> int:
+        """Number of connections that have weights, each with a learning rate of its own; the readout included."""
+        return len(self.layer_shapes(info)) - 1
 
     @property
     def layout(self) -> str:
@@ -104,24 +109,26 @@ class Convolutional(Architecture, name="conv"):
         return worded((*self.channels, *self.sizes))
 
     def layer_shapes(self, info: DatasetInfo) -> list[Shape]:
-        self._check_output(info)
         if not self.channels:
+            self._check_output(info)
             raise ValueError("channels () must name the feature maps of at least one convolution when network=conv")
+        shapes = self._chain(info)
+        kernels = sum(before * maps for before, maps in pairwise((info.shape[0], *self.channels))) * self.kernel**2
+        return self._check_extent(shapes, kernels + _dense((prod(shapes[len(self.channels)]), *self.sizes)))
+
+    def _chain(self, info: DatasetInfo) -> list[Shape]:
+        """Shapes of the input, of the convolutions one after the other, and of the layers on top."""
+        self._check_output(info)
         if any(count < 1 for count in self.channels):
             raise ValueError(f"channels {worded(self.channels)} must be 1 or more each")
         shapes: list[Shape] = [info.shape]
         for number, maps in enumerate(self.channels, start=1):
             _, *sides = shapes[-1]
-            layer = f"convolution {number}"
-            if any(side + 2 * self.padding < self.kernel for side in sides):
-                raise ValueError(f"{layer}: kernel {self.kernel} is larger than its input {_by(sides)} with padding {self.padding}")
-            convolved = [(side + 2 * self.padding - self.kernel) // self.stride + 1 for side in sides]
-            pooled = convolved if self.pooling == "none" else [side // 2 for side in convolved]
-            if any(side < 1 for side in pooled):
-                raise ValueError(f"{layer}: its {_by(convolved)} feature map pools to nothing")
-            shapes.append((maps, *pooled))
-        kernels = sum(before * maps for before, maps in pairwise((info.shape[0], *self.channels))) * self.kernel**2
-        return self._check_extent(shapes + [(size,) for size in self.sizes], kernels + _dense((prod(shapes[-1]), *self.sizes)))
+            try:
+                shapes.append((maps, *convolved(sides, self.kernel, self.stride, self.padding, self.pooling)))
+            except ValueError as error:
+                raise ValueError(f"convolution {number}: {error}") from None
+        return shapes + [(size,) for size in self.sizes]
 
     def make(self, info: DatasetInfo, generator: np.random.Generator, like: "Tensor") -> "LayeredNetwork":
         from hybridep.networks.conv import ConvNet
@@ -140,9 +147,21 @@ class Convolutional(Architecture, name="conv"):
         )
 
 
+def convolved(sides: Sequence[int], kernel: int, stride: int, padding: int, pooling: str) -> tuple[int, ...]:
+    """Sides of what a convolution makes of an image with these, after pooling; ValueError where nothing is left."""
+    if any(side + 2 * padding < kernel for side in sides):
+        raise ValueError(f"kernel {kernel} is larger than its input {by(sides)} with padding {padding}")
+    made = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+    pooled = made if pooling == "none" else [side // 2 for side in made]
+    if any(side < 1 for side in pooled):
+        raise ValueError(f"its {by(made)} feature map pools to nothing")
+    return tuple(pooled)
+
+
 def _dense(sizes: tuple[int, ...]) -> int:
     return sum(before * after for before, after in pairwise(sizes))
 
 
-def _by(sides: list[int]) -> str:
+def by(sides: Sequence[int]) -> str:
+    """`16×14×14`."""
     return "×".join(map(str, sides))

@@ -199,7 +199,7 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        layers = len(self.layer_shapes()) - 1
+        layers = self.network.connections(DATASETS[self.dataset])
         if len(self.learning_rates) not in (1, layers):
             rates = worded_exactly(self.learning_rates)
             raise ValueError(f"learning_rates {rates} has {len(self.learning_rates)} entries, must have 1 or {layers}, one per layer")

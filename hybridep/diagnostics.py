@@ -75,7 +75,7 @@ class _Backwards:
         self.parameters = network.parameters
         self.before = [layer.detach().clone().requires_grad_() for layer in network.layer_states(state)]
         drives = torch.autograd.grad(network.phi(x, self.before).sum(), self.before, create_graph=True)
-        self.after = [network.activation(drive) for drive in drives]
+        self.after = network.updated(self.before, drives)
         loss = network.cost.loss(self.before[-1], target, network.readout).mean()
         adjoints = torch.autograd.grad(loss, [*self.before, *network.readout], materialize_grads=True)
         self.adjoint = adjoints[: len(self.before)]

@@ -6,10 +6,11 @@ from torch import Tensor
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS
 from hybridep.networks.conv import ConvNet
+from hybridep.networks.graph import GraphNetwork
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 from hybridep.networks.mlp import MLP
 
-__all__ = ["MLP", "ConvNet", "Dynamics", "LayeredNetwork", "make_network"]
+__all__ = ["MLP", "ConvNet", "Dynamics", "GraphNetwork", "LayeredNetwork", "make_network"]
 
 
 def make_network(config: TrialConfig, generator: np.random.Generator, like: Tensor) -> LayeredNetwork:

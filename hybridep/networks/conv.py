@@ -87,7 +87,7 @@ class Convolution:
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor | None]:
         z = F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding)
         # A single channel has no layout of its own: what is made from it comes with channels first, which all that follows would inherit.
-        return self.pool.forward(_channels_last(z))
+        return self.pool.forward(channels_last(z))
 
     def transpose(self, s: Tensor, choice: Tensor | None) -> Tensor:
         """∂(s · forward)/∂(layer below), with the pooling choice held."""
@@ -95,7 +95,7 @@ class Convolution:
         rest = [b - ((a - 1) * self.stride - 2 * self.padding + kernel) for a, b in zip(size, self.below, strict=True)]
         spread = self.pool.transpose(s, choice, size)
         below = F.conv_transpose2d(spread, self.weight, stride=self.stride, padding=self.padding, output_padding=(rest[0], rest[1]))
-        return _channels_last(below)
+        return channels_last(below)
 
     def gradient(self, below: Tensor, s: Tensor, choice: Tensor | None) -> list[Tensor]:
         """Σ over rows of ∂(s · forward)/∂(weight, bias)."""
@@ -171,10 +171,10 @@ class ConvNet(LayeredNetwork):
                 self.connections.append(Dense(weight, bias, below))
 
     def input_drive(self, x: Tensor) -> Tensor:
-        return self.connections[0].forward(_channels_last(x))[0]
+        return self.connections[0].forward(channels_last(x))[0]
 
     def zeros(self, drive: Tensor) -> list[Tensor]:
-        return [_channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
+        return [channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
 
     def bind(
         self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
@@ -189,9 +189,9 @@ class ConvNet(LayeredNetwork):
         return torch.stack([flat(connection.oracle(below) * s).sum(dim=1) for connection, below, s in pairs]).sum(dim=0)
 
     def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
-        weighted = [s * _like(weights, s) for s in state]
+        weighted = [s * as_column(weights, s) for s in state]
         # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
-        below, above = _channels_last(x), sum_by_sample(weighted[0], x.shape[0], samples)
+        below, above = channels_last(x), sum_by_sample(weighted[0], x.shape[0], samples)
         gradient = self._connection_gradient(0, below, above)
         for index in range(1, len(state)):
             gradient += self._connection_gradient(index, state[index - 1], weighted[index])
@@ -202,7 +202,7 @@ class ConvNet(LayeredNetwork):
         if isinstance(connection, Dense):
             return connection.gradient(below, above, None)
         choice = connection.forward(below)[1] if connection.chooses else None
-        return connection.gradient(below, _channels_last(above), choice)
+        return connection.gradient(below, channels_last(above), choice)
 
 
 class ConvDynamics(Dynamics):
@@ -246,7 +246,7 @@ class ConvDynamics(Dynamics):
         if self.beta is None or self.target is None:
             return self.network.activate_(up.clone())
         pull = self.network.cost.pull(self.state[layer], self.target, self.network.readout)
-        return self.network.activate_(torch.addcmul(up, pull, _like(self.beta, pull)))
+        return self.network.activate_(torch.addcmul(up, pull, as_column(self.beta, pull)))
 
     def _response_to_zeros(self, layer: int) -> Tensor:
         """The same where the neighbours are zeros and nothing nudges: a convolution of zeros is its bias, and a pool of that too."""
@@ -284,7 +284,7 @@ class ConvDynamics(Dynamics):
     def _move(self, layer: int, new: Tensor, factor: float) -> None:
         old = self.state[layer]
         if self.beta is not None and layer + 1 == len(self.state):
-            torch.lerp(old, new, _like(factor * self.network.nudged_share(self.beta), new), out=new)
+            torch.lerp(old, new, as_column(factor * self.network.nudged_share(self.beta), new), out=new)
         elif factor != 1.0:
             torch.lerp(old, new, factor, out=new)
         self.state[layer] = new
@@ -302,10 +302,10 @@ class ConvDynamics(Dynamics):
             self.target, self.beta = self.target[rows], self.beta[rows]
 
 
-def _like(values: Tensor, s: Tensor) -> Tensor:
+def as_column(values: Tensor, s: Tensor) -> Tensor:
     """[n] as a column that broadcasts over s [n, ...]."""
     return values.view(-1, *[1] * (s.dim() - 1))
 
 
-def _channels_last(s: Tensor) -> Tensor:
+def channels_last(s: Tensor) -> Tensor:
     return s.contiguous(memory_format=torch.channels_last) if s.dim() == 4 else s

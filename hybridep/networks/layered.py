@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -111,6 +111,10 @@ class LayeredNetwork(ABC):
 
         `samples` [rows] says of which sample of x each row is a state; where it is not given, the rows are whole minibatches, stacked.
         """
+
+    def updated(self, layers: Sequence[Tensor], slopes: Sequence[Tensor]) -> list[Tensor]:
+        """The layers after one synchronous step, `slopes` being ∂Φ/∂s: as autograd can follow it."""
+        return [self.activation(slope) for slope in slopes]
 
     def nudged_share(self, beta: Tensor) -> Tensor:
         """What the last layer's moves in a sweep are multiplied by under a nudge, like beta: see `Dynamics.sweep`."""
