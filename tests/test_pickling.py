@@ -19,6 +19,7 @@ from hybridep.datasets import DATASETS, Dataset, load, split
 from hybridep.estimators import ESTIMATORS, Estimator, stencil
 from hybridep.estimators.stencils import Standard
 from hybridep.extensions import Extension
+from hybridep.graphs import Graph
 from hybridep.images import Crops
 from hybridep.nudging import Minibatch
 from hybridep.policies import Policy, Seen
@@ -42,6 +43,15 @@ TRAINED: dict[str, dict[str, Any]] = {
         "activation": "centered_hard_sigmoid",
         "cost": "mse",
     },
+    "graph, energy": {
+        "network": "graph",
+        "channels": (2,),
+        "sizes": (6, 10),
+        "skip": ("x:y",),
+        "lateral": ("h1",),
+        "dynamics": "energy",
+    },
+    "graph, primitive": {"network": "graph", "sizes": (6, 10)},
 }
 ENTRIES = {f"{registry.kind} {name}": entry for registry in REGISTRIES for name, entry in registry.items() if issubclass(entry, Entry)}
 MINIBATCH = Minibatch(4, 0.5)
@@ -109,6 +119,7 @@ def kept(digits: Dataset) -> dict[str, Any]:
     made["minibatch"], made["measured"] = MINIBATCH, Seen(residual=0.1)
     made["stencil"] = stencil("centered")
     made["extension"] = Extension("ideas.py", "", "")
+    made["wiring"] = Graph(channels=(2,)).wiring(DATASETS["digits"])
     made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"), "edge")
     return {**made, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
             "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PRESETS}  # fmt: skip
