@@ -26,6 +26,12 @@ ONE_SIDED: Final[dict[str, dict[str, Any]]] = {
     "negative": {"family": "constant", "skew": 1.0, **_THESIS, "cheap": "negative"},
 }
 
+# One nudged phase for a part of each minibatch: half and a quarter of the cost of `alternating`.
+PARTIAL: Final[dict[str, dict[str, Any]]] = {
+    "alternating_half": {**ONE_SIDED["alternating"], "cheap": "part", "cheap_part": 0.5, "cheap_of": "alternating"},
+    "alternating_quarter": {**ONE_SIDED["alternating"], "cheap": "part", "cheap_part": 0.25, "cheap_of": "alternating"},
+}
+
 _TABLE_4: Final[dict[str, Any]] = {
     "network": "mlp",
     "activation": "tanh",

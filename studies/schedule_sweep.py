@@ -4,6 +4,7 @@ Examples:
     python studies/schedule_sweep.py
     python studies/schedule_sweep.py --dataset fashion-mnist --epochs 10 --relaxation adaptive
     python studies/schedule_sweep.py --resume results/<study> --confirm 15
+    python studies/schedule_sweep.py --search none --contenders alternating split_sign --decide
 """
 
 from dataclasses import dataclass
@@ -11,21 +12,25 @@ from dataclasses import dataclass
 from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, OWN, load
+from hybridep.deciding import FIRST_LOOK
 from hybridep.policies import FAMILIES
-from hybridep.presets import PROTOCOLS, STRATEGIES, adapted
+from hybridep.presets import ONE_SIDED, PARTIAL, PROTOCOLS, STRATEGIES, adapted
 from hybridep.schedules import Schedule
 from hybridep.study.arguments import StudyArgs, given
-from hybridep.study.choices import check_choice, chosen_seeds
-from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, controls
+from hybridep.study.choices import check_choice, check_choices, chosen_seeds
+from hybridep.study.plan import Deciding, Plan, PlannedTrial, SearchPlan, controls
 from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require
 from hybridep.study.study import main
 from search_spaces import Limits, Space
 
-SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
+SEARCHES = ("none", "thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
 # A map of p_std × β: piecewise has no parameters that would be its own without being searched.
 GRID_FAMILIES = ("constant",)
 GRID_SPACES = ("schedule", "schedule+nudge")
 DEFAULT_SPACE = "signs"
+# What --contenders takes; what all are compared with is none of them.
+NAMED = {name: strategy for name, strategy in {**STRATEGIES, **ONE_SIDED, **PARTIAL}.items() if name != "centered"}
+CONFIRM = 5
 # One training image in so many is held out where the protocol holds out none.
 VALIDATION_SHARE = 6
 
@@ -37,7 +42,8 @@ class Args(StudyArgs):
     seeds: tuple[int, ...] = ()
     """Seeds that every strategy runs on; the protocol's own if not given."""
     search: str = "tpe"
-    """thesis (its five strategies alone), random, quasi-random, tpe, nsga2, gp, or grid (the space's skew and β on a grid)."""
+    """thesis (its five strategies alone), random, quasi-random, tpe, nsga2, gp, grid (the space's skew and β on a grid), or none
+    (the contenders of --decide alone)."""
     trials: int = 12
     """Strategies to search, beside the thesis's five."""
     space: str | None = None
@@ -58,9 +64,21 @@ class Args(StudyArgs):
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
     tensorboard_seeds: bool = False
     """In TensorBoard, show each seed as a run of its own beside the means of strategies."""
-    confirm: int = 5
+    confirm: int | None = None
     """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
-    many seeds that the search has not seen: what is claimed rests on these. 0 for none; --search thesis has nothing to confirm."""
+    many seeds that the search has not seen: what is claimed rests on these. 0 for none. 5 if not given, none with --decide; --search
+    thesis has nothing to confirm."""
+    decide: bool = False
+    """After the search, add fresh seeds in rounds to its best strategies, to centered and to the controls, until it is decided for each
+    margin and share whether any strategy comes within that many points of centered at no more than that share of its nudged phases."""
+    margins: tuple[float, ...] = (1.0, 0.5)
+    """With --decide: points of accuracy below centered that may be given up."""
+    shares: tuple[float, ...] = (75.0, 50.0, 25.0)
+    """With --decide: percent of centered's nudged phases that may be spent."""
+    contenders: tuple[str, ...] = ()
+    """With --decide: strategies that take part by name, beside the two most accurate ones of the search for each share."""
+    decide_seeds: int = 27
+    """With --decide: the most fresh seeds for each strategy. Rounds end after 5, 8, 12, 18, 27, 41, 62, ... seeds."""
 
 
 def plan(args: Args) -> Plan:
@@ -74,9 +92,11 @@ def plan(args: Args) -> Plan:
     check_choice("protocol", args.protocol or args.dataset, PROTOCOLS)
     require("trials", args.trials, 1, MOST_TRIALS, "--search thesis runs the thesis's five alone")
     require("patience", args.patience, 0, MOST_EPOCHS)
-    require("confirm", args.confirm, 0, MOST_SEEDS)
-    if args.search == "thesis":
-        _refuse(args, "thesis", "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
+    if args.confirm is not None:
+        require("confirm", args.confirm, 0, MOST_SEEDS)
+    _check_deciding(args)
+    if args.search in ("none", "thesis"):
+        _refuse(args, args.search, "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
     _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
     if args.search == "grid" and args.space not in (None, *GRID_SPACES):
         raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
@@ -84,8 +104,11 @@ def plan(args: Args) -> Plan:
         raise InvalidInput(
             f"--grid {args.grid[0]} {args.grid[1]}: must be two numbers of points, at least 1 each and {MOST_TRIALS:,} in all"
         )
-    confirm = 0 if args.search == "thesis" else args.confirm
-    seeds = chosen_seeds(args, confirm)
+    usual = 0 if args.search in ("none", "thesis") or args.decide else CONFIRM
+    confirm = usual if args.confirm is None else args.confirm
+    further = max(confirm, args.decide_seeds if args.decide else 0)
+    seeds = chosen_seeds(args, further)
+    fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + further))
     protocol = chosen_protocol(args)
     name = args.space or (GRID_SPACES[0] if args.search == "grid" else DEFAULT_SPACE)
     limits = Limits.around(protocol, args.families or _families(args.search, name), args.skew_range, args.beta_range)
@@ -93,6 +116,9 @@ def plan(args: Args) -> Plan:
     _refuse_overruled(args, name, space)
     if args.beta_range is not None and not space.has_beta:
         raise InvalidInput(f"--beta-range {args.beta_range[0]} {args.beta_range[1]}: space {name} has no β, take one with +nudge")
+    deciding = _deciding(args, protocol, (*seeds, *fresh) if args.search == "none" else fresh) if args.decide else None
+    if args.search == "none":
+        return Plan(protocol, seeds, (), histograms=args.histograms, tensorboard_seeds=args.tensorboard_seeds, deciding=deciding)
     fixed = [PlannedTrial(name, name, "thesis", seeds, strategy) for name, strategy in STRATEGIES.items()]
     fixed += controls(protocol, STRATEGIES["centered"], seeds)
     if args.search == "grid":
@@ -101,8 +127,37 @@ def plan(args: Args) -> Plan:
             fixed.append(PlannedTrial(f"search-{number:04d}", f"search-{number:04d}", "search", seeds, strategy))
     searches = args.search not in ("thesis", "grid")
     search = SearchPlan(space, protocol, args.search, args.trials, seeds) if searches else None
-    fresh = tuple(range(max(seeds) + 1, max(seeds) + 1 + confirm))
-    return Plan(protocol, seeds, fixed, search, fresh, args.patience, args.histograms, args.tensorboard_seeds)
+    return Plan(protocol, seeds, fixed, search, fresh[:confirm], args.patience, args.histograms, args.tensorboard_seeds, deciding)
+
+
+def _check_deciding(args: Args) -> None:
+    """InvalidInput for what makes no sense of what is to be decided."""
+    if not args.decide:
+        if args.search == "none":
+            raise InvalidInput("--search none: trains nothing without --decide and --contenders")
+        for option in ("margins", "shares", "contenders", "decide_seeds"):
+            if getattr(args, option) != getattr(Args(), option):
+                raise InvalidInput(f"--{option.replace('_', '-')}: means nothing without --decide")
+        return
+    if args.search == "thesis":
+        raise InvalidInput("--decide: means nothing to --search thesis; name strategies with --search none --contenders")
+    for option, values, least in (("margins", args.margins, 0.0), ("shares", args.shares, 1.0)):
+        if not values or len(set(values)) < len(values) or not all(least <= value <= 100 for value in values):
+            given = " ".join(f"{value:g}" for value in values) or "()"
+            raise InvalidInput(f"--{option} {given}: must be different numbers from {least:g} to 100")
+    check_choices("contenders", args.contenders, NAMED, least=args.search == "none")
+    require("decide-seeds", args.decide_seeds, FIRST_LOOK, MOST_SEEDS, "the first round has as many")
+
+
+def _deciding(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> Deciding:
+    """What is to be decided, over the first of `seeds`."""
+    shares = tuple(share / 100 for share in args.shares)
+    less = {trial.strategy: trial.overrides for trial in controls(protocol, STRATEGIES["centered"], (), [one for one in shares if one < 1])}
+    overrides = {"centered": STRATEGIES["centered"], **less, **{name: NAMED[name] for name in args.contenders}}
+    for strategy in overrides.values():
+        protocol.replace(**strategy)
+    margins = tuple(margin / 100 for margin in args.margins)
+    return Deciding(margins, shares, seeds[: args.decide_seeds], overrides, tuple(less), args.contenders)
 
 
 def _families(search: str, space: str) -> tuple[str, ...]:
@@ -122,7 +177,7 @@ def _refuse(args: Args, search: str, *options: str) -> None:
 
 def _refuse_overruled(args: Args, name: str, space: Space) -> None:
     """InvalidInput for an option that all strategies would overrule: the thesis's by what they are, the others by what is searched."""
-    thesis, pair = args.search == "thesis", space.has_estimators
+    thesis, pair = args.search in ("none", "thesis"), space.has_estimators
     overruled = {
         "draw": args.search != "grid",
         "per": thesis,
@@ -131,7 +186,7 @@ def _refuse_overruled(args: Args, name: str, space: Space) -> None:
     }
     for option, value in given(args.options).items():
         if overruled.get(option.partition("_")[0]):
-            by = "--search thesis" if thesis else f"--space {name}, which searches it"
+            by = f"--search {args.search}" if thesis else f"--space {name}, which searches it"
             raise InvalidInput(f"--{option.replace('_', '-')} {value}: means nothing to {by}")
 
 
@@ -139,11 +194,12 @@ def chosen_protocol(args: Args) -> TrialConfig:
     """The protocol with the options that were given. A search selects on held-out images: a share of them, if the protocol has none."""
     name = args.protocol or args.dataset
     protocol, overrides = PROTOCOLS[name], {"dataset": args.dataset, **given(args.options)}
-    if args.search != "thesis" and protocol.validation == 0 and "validation" not in overrides:
+    selects = args.search not in ("none", "thesis")
+    if selects and protocol.validation == 0 and "validation" not in overrides:
         images = min(DATASETS[args.dataset].train, overrides.get("train_samples", protocol.train_samples) or DATASETS[args.dataset].train)
         overrides["validation"] = images // VALIDATION_SHARE
     protocol = adapted(name, overrides)
-    if args.search != "thesis" and protocol.validation == 0:
+    if selects and protocol.validation == 0:
         raise InvalidInput("--validation 0: a search selects on images held out for validation, there must be some")
     return protocol
 

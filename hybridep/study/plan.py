@@ -1,4 +1,4 @@
-"""What a study is to train: fixed trials, a search, and the trials that confirm it."""
+"""What a study is to train: fixed trials, a search, the trials that confirm it, and what is to be decided."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,8 +46,27 @@ class SearchPlan:
 
 
 @dataclass(frozen=True)
+class Deciding:
+    """What is to be decided: does any strategy come within each of `margins` of `target` at no more than each of `shares` of its nudged
+    phases? Both are fractions. `seeds` are taken in their order, as many as the budget has.
+
+    `overrides` are those of the strategies that take part by name: the target, the `controls` and the contenders that were `named`. What
+    a search prefers comes beside them.
+    """
+
+    margins: tuple[float, ...]
+    shares: tuple[float, ...]
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, Mapping[str, Any]]
+    controls: tuple[str, ...]
+    named: tuple[str, ...] = ()
+    target: str = "centered"
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended.
+    """All that a study trains. `fresh_seeds` are those on which the candidates run again when the search has ended; what is to be decided
+    takes seeds of its own.
 
     A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` has workers
     report those of activations; `tensorboard_seeds` gives each seed a run of its own in TensorBoard.
@@ -61,6 +80,7 @@ class Plan:
     patience: int = 0
     histograms: bool = False
     tensorboard_seeds: bool = False
+    deciding: Deciding | None = None
 
     @property
     def choices(self) -> dict[str, list[str]]:
@@ -76,24 +96,17 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        """How many trials are planned, those that confirm not counted: their number is not known yet."""
+        """How many trials are planned, those that confirm or decide not counted: their number is not known yet."""
         return len(self.fixed) + (self.search.trials if self.search else 0)
 
 
-def controls(protocol: TrialConfig, centered: Mapping[str, Any], seeds: tuple[int, ...]) -> list[PlannedTrial]:
-    """What a saving must beat: `centered` trained for as many epochs as cost the same, one trial for each of CONTROL_SHARES."""
-    lengths = {math.ceil(share * protocol.epochs) for share in CONTROL_SHARES}
+def controls(
+    protocol: TrialConfig, centered: Mapping[str, Any], seeds: tuple[int, ...], shares: Sequence[float] = CONTROL_SHARES
+) -> list[PlannedTrial]:
+    """What a saving must beat: `centered` trained for as many epochs as cost the same, one trial for each share."""
+    lengths = {math.ceil(share * protocol.epochs) for share in shares}
     names = {f"centered_{epochs}_epochs": epochs for epochs in sorted(lengths) if protocol.warmup_epochs < epochs < protocol.epochs}
     return [PlannedTrial(name, name, "control", seeds, {**centered, "epochs": epochs}) for name, epochs in names.items()]
-
-
-def complete(folder: StudyFolder, plan: Plan) -> bool:
-    """Whether every trial has ended, so that there is nothing to start Ray for."""
-    if not all(folder.trial(trial.name).ended for trial in plan.fixed):
-        return False
-    if plan.search and sum(files.ended for files in folder.begun() if files.path.name.startswith("search-")) < plan.search.trials:
-        return False
-    return all(folder.trial(trial.name).ended for trial in confirmations(folder, plan))
 
 
 def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:

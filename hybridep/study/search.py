@@ -1,4 +1,4 @@
-"""Which trial is next: the fixed ones, then those that Optuna asks for, then those that confirm. Imports Ray and Optuna: load it late.
+"""Which trial is next: the fixed ones, what Optuna asks for, what confirms and decides. Imports Ray and Optuna: load it late.
 
 Nothing is remembered but what stands in the study folder. After a crash, a new source of trials goes on where the old one was.
 """
@@ -53,6 +53,7 @@ class KeyedRandomSampler(BaseSampler):
 def varying(plan: Plan) -> frozenset[str]:
     """The parameters, by flat name, that differ between the strategies of a plan; of a search, between some that it may draw."""
     strategies = [trial.overrides for trial in plan.fixed]
+    strategies += plan.deciding.overrides.values() if plan.deciding else []
     if plan.search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=RandomSampler(seed=0))
@@ -92,8 +93,8 @@ class TrialSource(Searcher):
     """Gives Tune one trial after another, and hears how each ended.
 
     `unfinished` are the names of those given out that have not ended; after Tune has, these are the ones that it gave up.
-    `confirm` is asked for more trials once when all others have ended. No more than `most()` trials are given out at a time: a sampler
-    that is asked too early knows less than it could.
+    `later` is asked for more trials whenever all others have ended, until it has no new ones. No more than `most()` trials are given out
+    at a time: a sampler that is asked too early knows less than it could.
     """
 
     def __init__(
@@ -101,14 +102,14 @@ class TrialSource(Searcher):
         folder: StudyFolder,
         fixed: Sequence[PlannedTrial],
         search: "OptunaTrials | None" = None,
-        confirm: Callable[[], Sequence[PlannedTrial]] | None = None,
+        later: Callable[[], Sequence[PlannedTrial]] | None = None,
         most: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__()
         self._folder = folder
         self._protocol = TrialConfig.create(**folder.description["protocol"])
         self._search = search
-        self._confirm = confirm
+        self._later = later
         self._most = most
         known = search.enqueue(fixed) if search else frozenset()
         self._waiting = deque(trial for trial in fixed if trial.name not in known and not folder.trial(trial.name).ended)
@@ -130,10 +131,11 @@ class TrialSource(Searcher):
             return self._waiting.popleft()
         if self._search and (trial := self._search.next(trial_id)):
             return trial
-        if self._confirm and not self._live:
-            self._waiting.extend(trial for trial in self._confirm() if not self._folder.trial(trial.name).ended)
-            self._confirm = None
-            return self._next(trial_id)
+        if self._later and not self._live:
+            # One that Tune gave up is left to a source of its own.
+            new = [trial for trial in self._later() if trial.name not in self.unfinished and not self._folder.trial(trial.name).ended]
+            self._waiting.extend(new)
+            return self._waiting.popleft() if new else None
         return None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

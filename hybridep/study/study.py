@@ -14,17 +14,20 @@ from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, parse, stored
+from hybridep.study.decide import complete, following
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder, check_vacant, read_description
 from hybridep.study.front import Point
 from hybridep.study.mirror import Mirror
-from hybridep.study.plan import Plan, complete
+from hybridep.study.plan import Plan
 from hybridep.study.progress import Progress
 from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
 
-# What may change when a study is continued; `trials` and `confirm` may only grow.
-CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm")
+# What may change when a study is continued; some may only grow. What is to be decided may also be said later.
+CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm", "decide", "margins", "decide_seeds")
+GROWING: Final = ("trials", "confirm", "decide_seeds")
+SAID_LATER: Final = ("shares", "contenders")
 
 A = TypeVar("A", bound=FolderArgs)
 Session = Callable[[StudyFolder, Plan, Dataset, Resources, Progress], None]
@@ -109,14 +112,15 @@ def load_extensions(argv: Sequence[str] | None) -> None:
 
 
 def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
+    changeable = CHANGEABLE if getattr(earlier, "decide", True) else (*CHANGEABLE, *SAID_LATER)
     for option in fields(args):
         new, old = getattr(args, option.name), getattr(earlier, option.name)
         name = f"--{option.name.replace('_', '-')}"
         if option.name == "options" and new != old:
             name = next(f"--{part.name.replace('_', '-')}" for part in fields(new) if getattr(new, part.name) != getattr(old, part.name))
-        if new != old and option.name not in CHANGEABLE:
+        if new != old and option.name not in changeable:
             raise InvalidInput(f"{name}: cannot be changed when a study is continued")
-        if option.name in ("trials", "confirm") and new < old:
+        if option.name in GROWING and None not in (new, old) and new < old:
             raise InvalidInput(f"{name} {new}: must be at least {old}, as the study was begun")
 
 
@@ -203,7 +207,8 @@ def run(
 ) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     selecting = "Validation" if plan.protocol.validation else "Test"
-    progress = Progress(plan.trials, plan.protocol.epochs, selecting, "confirmation follows" if plan.fresh_seeds else "")
+    later = "rounds of fresh seeds follow" if plan.deciding else "confirmation follows" if plan.fresh_seeds else ""
+    progress = Progress(plan.trials, plan.protocol.epochs, selecting, later)
     try:
         for files in folder.recover():
             last = files.last()
@@ -213,7 +218,12 @@ def run(
         return refused(InvalidInput(f"--resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})"))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         return refused(InvalidInput(f"--resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})"))
-    print(f"{folder.place}: {plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}", flush=True)
+    if plan.deciding and not plan.trials:
+        progress.planned = progress.done + len(following(folder, plan))
+        begun = f"{', '.join(plan.deciding.named)} against {plan.deciding.target}, {plan.protocol.epochs} epochs, in rounds of fresh seeds"
+    else:
+        begun = f"{plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}"
+    print(f"{folder.place}: {begun}", flush=True)
     code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress, write_report, session)
     if code == INVALID:
         return code

@@ -20,11 +20,12 @@ from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput, require_gpu
 from hybridep.datasets import Dataset
 from hybridep.durable import DurableTrial
+from hybridep.study.decide import begin, following, line, next_round
 from hybridep.study.events import EventLog
 from hybridep.study.folder import StudyFolder
 from hybridep.study.front import Point
 from hybridep.study.front_image import FrontImage
-from hybridep.study.plan import Plan, PlannedTrial, confirmations
+from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.progress import Progress
 from hybridep.study.resources import NodeCapacity, Resources, Share, ray_folder
 from hybridep.study.search import OptunaTrials, TrialSource, varying
@@ -233,15 +234,24 @@ def run_trials(
         {"cpu": share.cpus, "gpu": share.gpus},
     )
 
-    def confirm() -> list[PlannedTrial]:
-        trials = confirmations(folder, plan)
-        log.progress.planned = plan.trials + len(trials)
+    told: list[str] = []
+
+    def later() -> list[PlannedTrial]:
+        trials = following(folder, plan)
+        log.progress.planned = log.progress.done + len(trials)
+        if plan.deciding:
+            with stopping_on_storage_errors():
+                begin(folder, plan.deciding)
+            course = next_round(folder, plan.deciding)[1]
+            if course.standings and (now := line(course)) not in told:
+                told.append(now)
+                log.progress.note(now)
         return trials
 
     while True:
         epochs = log.epochs
         search = search_by(folder, plan.search) if plan.search else None
-        source = TrialSource(folder, plan.fixed, search, confirm, Slots(share, resources.max_concurrent))
+        source = TrialSource(folder, plan.fixed, search, later, Slots(share, resources.max_concurrent))
         with tune_settings(), without_tune_files(folder), closing(log):
             tune.Tuner(
                 trainable,
