@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.decision import Decision, decision
 from analysis.dominance import Match, dominance, match
 from analysis.explain import ENOUGH_TO_FIT, Cause, HeatMap, Importances, causes, heat_map, importances
 from analysis.front import (
@@ -15,7 +16,7 @@ from analysis.front import (
     on_front,
 )
 from analysis.progress import Sampler, compare_samplers, search_progress
-from analysis.read import Study
+from analysis.read import Study, recorded
 from analysis.statistics import draw_means
 from analysis.strategies import Strategies, gather
 from analysis.vocabulary import COSTS
@@ -43,7 +44,8 @@ class Answer:
     nudged phases and accuracy, by candidate. `hypervolumes` has the front's and the thesis strategies', and the
     most that any could reach: that of perfect accuracy at standard's cost, the least that there is. `progress` has that of each search on
     the selecting accuracy. `load` says at what load seconds were measured, empty where that is not known; `omitted` which figures have
-    nothing to show, and why.
+    nothing to show, and why. Where something was decided by rounds of fresh seeds, `decision` has it and `match` is None: an interval that
+    is looked at once says nothing of seeds that were added until it was clear.
     """
 
     study: Study
@@ -57,6 +59,7 @@ class Answer:
     samplers: tuple[Sampler, ...]
     dominance: pd.DataFrame
     match: Match | None
+    decision: Decision | None
     causes: tuple[Cause, ...]
     heat_map: HeatMap | None
     importances: Importances | None
@@ -78,6 +81,7 @@ def answer(study: Study, allow_collapse: bool = False) -> Answer:
     fronts = {cost: _front(candidates, cost) for cost in COSTS}
     front = fronts["nudged_phases"]
     importance, omitted = _importances(strategies)
+    found = decision(study, strategies)
     progress = search_progress(study, strategies.selected_by, references["nudged_phases"])
     return Answer(
         study=study,
@@ -90,13 +94,14 @@ def answer(study: Study, allow_collapse: bool = False) -> Answer:
         progress=progress,
         samplers=compare_samplers(progress),
         dominance=dominance(strategies, front),
-        match=match(strategies),
+        match=None if found else match(strategies),
+        decision=found,
         causes=tuple(causes(strategies)),
         heat_map=heat_map(strategies),
         importances=importance,
         load=_load(study),
         omitted=tuple(omitted),
-        notes=(*_missing(study), *study.notes, *strategies.notes, *_precision(study), *_caveats(strategies)),
+        notes=(*_missing(study), *study.notes, *recorded(study)[1], *strategies.notes, *_precision(study), *_caveats(strategies, found)),
     )
 
 
@@ -185,7 +190,7 @@ def _precision(study: Study) -> list[str]:
     return [rounded] if tf32 else []
 
 
-def _caveats(strategies: Strategies) -> list[str]:
+def _caveats(strategies: Strategies, found: Decision | None) -> list[str]:
     table, notes = strategies.table, []
     if table.empty:
         return ["No trial has finished: there is no front yet."]
@@ -193,7 +198,12 @@ def _caveats(strategies: Strategies) -> list[str]:
         notes.append("Without validation images, strategies were selected by test accuracy: the best ones look better than they are.")
     if not strategies.confirmed and (table["origin"] == "search").any():
         notes.append("Nothing was confirmed on fresh seeds: what was selected looks better here than it is. --confirm 5 trains it again.")
-    if strategies.confirmed:
+    if found:
+        notes.append(
+            "Seeds were added for as long as questions were open. Only the decision's own intervals allow for that; all others are of a "
+            "single look."
+        )
+    if strategies.confirmed and (table["origin"] == "search").any():
         notes.append("Everything shown is from seeds that the search never saw, save strategies that were not confirmed: these are grey.")
     if (table["n_seeds"] == 1).any():
         single = int((table["n_seeds"] == 1).sum())

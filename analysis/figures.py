@@ -126,13 +126,14 @@ def front_marks(answer: Answer, cost: str) -> list[Mark]:
     """The strategies that have a cost, in the order in which they are named: what the search prefers, the thesis, controls, the front."""
     strategies, table = answer.strategies, answer.strategies.table
     preferred = str(answer.match.table["strategy"].iloc[0]) if answer.match and len(answer.match.table) else ""
+    contenders = answer.decision.record.contenders if answer.decision else ()
     front = [name for name in answer.fronts[cost] if table.at[name, "origin"] == "search" and name != preferred]
     named = [front[at] for at in np.unique(np.linspace(0, len(front) - 1, min(len(front), MOST_NAMED)).astype(int))] if front else []
     marks = []
     shown = table.loc[drawn_strategies(answer)]
     for name, row in shown[shown[cost].notna()].iterrows():
         origin, unstable = row["origin"], row["trained"] < row["n_seeds"]
-        kind = origin if origin != "search" else "unconfirmed" if strategies.confirmed and not row["confirmed"] else "found"
+        kind = origin if origin not in ("search", "named") else "unconfirmed" if strategies.confirmed and not row["confirmed"] else "found"
         label = strategy_label(str(name))
         accuracy, trained = float(row["accuracy"]), None
         if unstable:
@@ -146,7 +147,7 @@ def front_marks(answer: Answer, cost: str) -> list[Mark]:
                 name=str(name), label=label, kind=kind, cost=float(row[cost]), cost_std=float(np.nan_to_num(row[f"{cost}_std"])),
                 accuracy=accuracy,
                 accuracy_std=float(np.nan_to_num(row["accuracy_std"])) if trained is None else 0.0, trained=trained,
-                on_front=name in answer.fronts[cost], named=origin != "search" or name == preferred or name in named,
+                on_front=name in answer.fronts[cost], named=origin != "search" or name == preferred or name in named or name in contenders,
             )
         )  # fmt: skip
     order = {"thesis": 1, "control": 2}
@@ -369,6 +370,65 @@ def seeds_figure(answer: Answer) -> Spec | None:
             yaxis=axis("", **ticks),
         ),
     }
+
+
+def decision_figure(answer: Answer) -> Spec | None:
+    """Each strategy's difference from the target after every round, with the interval that all looks so far leave it."""
+    found = answer.decision
+    if not found or not found.course.standings:
+        return None
+    margins, record = found.record.margins, found.record
+    ends = [end for one in found.course.standings if one.strategy in record.contenders for end in (one.low, one.high)]
+    room = max(max(margins), 0.01)
+    low, high = max(min([*ends, -max(margins)]), -5 * room) - 0.2 * room, min(max([*ends, 0.0]), 3 * room) + 0.2 * room
+    names = [name for name in (*record.contenders, *record.controls) if found.course.last(name)]
+    looked_at = sorted({one.seeds for one in found.course.standings})
+    traces: list[Spec] = []
+    for rank, name in enumerate(names):
+        own = [one for one in found.course.standings if one.strategy == name]
+        control = name in record.controls
+        colour = THESIS_COLOURS.get(name, "muted" if control else FOUND_COLOURS[rank % len(FOUND_COLOURS)])
+        shift = 0.7 * (rank / max(len(names) - 1, 1) - 0.5)
+        middle = np.clip([one.difference for one in own], low, high)
+        out = [one.difference < low for one in own]
+        bars = {
+            "type": "data", "symmetric": False, "thickness": 1.4, "width": 3, "color": colour,
+            "array": _percents(np.clip([one.high for one in own], middle, high) - middle),
+            "arrayminus": _percents(middle - np.clip([one.low for one in own], low, middle)),
+        }  # fmt: skip
+        symbols = ["triangle-down" if below else "x" if one.collapsed else "circle" for one, below in zip(own, out, strict=True)]
+        if control:
+            symbols = ["triangle-down-open" if below else "diamond-open" for below in out]
+        traces.append(
+            {
+                "type": "scatter", "mode": "markers", "name": strategy_label(name), "customdata": [name] * len(own),
+                "x": [looked_at.index(one.seeds) + shift for one in own], "y": _percents(middle), "error_y": bars,
+                "marker": {"size": 8, "color": colour, "symbol": symbols},
+            }
+        )  # fmt: skip
+    span = [-0.6, len(looked_at) - 0.4]
+    for margin in (0.0, *margins):
+        line = {"color": "muted", "width": 1, "dash": "solid" if margin == 0 else "dash"}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": span,
+                "y": _percents([-margin, -margin]),
+                "hoverinfo": "skip",
+                "showlegend": False,
+                "line": line,
+            }
+        )
+    ticks = {"tickvals": list(range(len(looked_at))), "ticktext": [str(seeds) for seeds in looked_at], "showgrid": False}
+    return {
+        "data": traces,
+        "layout": layout(
+            380, (58, 14, 52, 48), showlegend=True,
+            xaxis=axis("Fresh seeds", range=span, **ticks),
+            yaxis=axis(f"Difference from {record.target} (points)", range=_percents([low, high])),
+        ),
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------- curves
@@ -622,6 +682,7 @@ def all_figures(answer: Answer, selected: Sequence[str]) -> dict[str, Callable[[
         "front": lambda: front_figure(answer),
         **{f"front_{cost}": (lambda cost=cost: front_figure(answer, cost)) for cost in costs},  # type: ignore[misc]
         "seeds": lambda: seeds_figure(answer),
+        "decision": lambda: decision_figure(answer),
         "curves": lambda: curves_figure(answer, selected, "accuracy"),
         "p_std": lambda: curves_figure(answer, selected, "p_std"),
         "causes": lambda: causes_figure(answer),

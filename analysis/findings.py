@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.answer import Answer
+from analysis.decision import decided, decision_certainty
 from analysis.dominance import Control, Match
 from analysis.progress import Sampler
 from analysis.vocabulary import COSTS, METRICS, strategy_label
@@ -18,6 +19,8 @@ def headline(answer: Answer) -> str:
     """The answer in a sentence or two: what, how much accuracy, at what share of centered's cost, how sure."""
     if not answer.front:
         return "There is no answer yet: no strategy has trained to the last epoch on every seed without collapsing."
+    if answer.decision:
+        return decided(answer.decision)
     found = answer.match
     if found is None:
         most = answer.strategies.candidates["accuracy"].idxmax()
@@ -86,7 +89,7 @@ def findings(answer: Answer) -> list[str]:
 def certainty(answer: Answer) -> list[str]:
     """How sure the headline is: the interval, the seeds, the collapses, and what rests on the seeds that selected it."""
     strategies, table = answer.strategies, answer.strategies.table
-    said = []
+    said = decision_certainty(answer.decision) if answer.decision else []
     if answer.match and len(answer.match.table):
         name, tried = str(answer.match.table.iloc[0]["strategy"]), count(len(answer.match.table))
         reached, low, high = (strategies.number(name, f"accuracy{part}") for part in ("", "_low", "_high"))

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from analysis import interactive
 from analysis.answer import Answer, answer
+from analysis.decision import ANSWER_COLUMNS
 from analysis.findings import findings
 from analysis.read import Study, read_study
 from analysis.tables import front_table, main_strategies, shown_strategies, strategies_table
@@ -62,6 +63,11 @@ class OpenedStudy:
     def front(self) -> pd.DataFrame:
         """A row for each strategy on the front, cheapest first."""
         return front_table(self.answer)
+
+    @property
+    def decision(self) -> pd.DataFrame:
+        """A row for each question that was to be decided, with its answer; no rows where there was none."""
+        return self.answer.decision.answers if self.answer.decision else pd.DataFrame(columns=list(ANSWER_COLUMNS))
 
     def figure(self, name: str = "front") -> go.Figure:
         """front, costs or curves."""

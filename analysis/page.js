@@ -83,6 +83,7 @@ function hide(id) {
 }
 
 function drawFigure(id) {
+  if (!document.getElementById(id)) return;
   const figure = id === "causes" && onPhone.matches && !state.printing ? data.causesStacked : data.figures[id];
   return figure ? draw(id, figure.data, figure.layout) : hide(id);
 }
@@ -114,7 +115,7 @@ function toggle(name) {
 // In the order of the page; the browser may paint between two figures.
 async function drawAll() {
   drawChips();
-  const figures = [drawFront, () => drawFigure("seeds"), drawCurves, ...["causes", "heat", "importances", "attainment", "progress"].map((id) => () => drawFigure(id))];
+  const figures = [drawFront, () => drawFigure("seeds"), () => drawFigure("decision"), drawCurves, ...["causes", "heat", "importances", "attainment", "progress"].map((id) => () => drawFigure(id))];
   for (const [number, figure] of figures.entries()) {
     await figure();
     if (!number) mark("ready");

@@ -15,6 +15,7 @@ import plotly
 
 from analysis.answer import HEADROOM, Answer
 from analysis.curves import mean_curves
+from analysis.decision import shown_answers, shown_course
 from analysis.escape import for_html, for_script
 from analysis.findings import certainty, findings, headline, match_question
 from analysis.glossary import GLOSSARY, explained
@@ -67,6 +68,7 @@ def render(answer: Answer) -> str:
         notes=_items([*answer.notes, *answer.omitted, *filter(None, [thinning(answer)])]),
         first=_first_caption(answer),
         strategies=_table(shown_strategies(answer, main_strategies(answer)), answer),
+        decision=_decision(answer),
         matching=_matching(answer),
         dominance=_dominance(answer),
         others=_others(answer),
@@ -152,6 +154,28 @@ def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
     return [] if value in (None, [], "") else [(name, csv_value(value))]
 
 
+def _decision(answer: Answer) -> str:
+    """The section on what was decided and how; nothing where there was nothing to decide."""
+    found = answer.decision
+    if found is None:
+        return ""
+    asked = (
+        "Does any contender come that close to centered, on the mean over seeds, for no more of its nudged phases? Yes: the whole "
+        "interval of one lies above the margin. No: those of all that are cheap enough lie below it, or they collapsed. Training less: "
+        "the control that costs as much."
+    )
+    caption = (
+        "<b>The course of the decision.</b> Difference from centered after each round, with the interval that all rounds so far leave. "
+        "Dashed lines are the margins. Triangles lie below the edge, crosses collapsed on some seed, diamonds are controls. What is "
+        "decided for all questions gets no more seeds."
+    )
+    return (
+        f'<section><h2>What was decided</h2>{_table(shown_answers(found), answer)}<p class="small">{_sentence(asked)}</p>'
+        f'<figure><div id="decision" class="plot"></div><figcaption>{caption}</figcaption></figure>'
+        f"<details><summary>Every look</summary>{_table(shown_course(found), answer)}</details></section>"
+    )
+
+
 def _matching(answer: Answer) -> str:
     """The section on the platform's question; nothing where centered is missing."""
     found = answer.match
@@ -230,6 +254,6 @@ def _small_curves(answer: Answer, names: list[str]) -> dict[str, str]:
 
 
 def _class(column: str) -> str:
-    kinds = {"Verdict": "verdict", "Within the margin": "verdict", "What it is": "words"}
+    kinds = {"Verdict": "verdict", "Answer": "verdict", "Within the margin": "verdict", "What it is": "words"}
     kind = "number" if column.startswith(NUMERIC) else kinds.get(column, "")
     return f' class="{kind}"' if kind else ""

@@ -13,6 +13,7 @@ from analysis.figures import (
     causes_figure,
     curve_layouts,
     curve_traces,
+    decision_figure,
     front_figure,
     heat_map_figure,
     hypervolume_figure,
@@ -56,6 +57,7 @@ def _figures(answer: Answer) -> dict[str, Spec]:
     """Those beside the front and the curves that have something to show, by the id of their place."""
     found = {
         "seeds": seeds_figure(answer),
+        "decision": decision_figure(answer),
         "causes": causes_figure(answer),
         "heat": heat_map_figure(answer),
         "importances": importances_figure(answer),

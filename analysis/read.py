@@ -18,6 +18,7 @@ from analysis.escape import from_csv
 from analysis.results import LARGEST, Trial, checked_value, csv_value, make_trial, plain, read_records
 from analysis.vocabulary import COUNTS, EPOCH_COLUMNS, KEYS, ORIGINS, RESULT_COLUMNS, THESIS, TOTAL_COLUMNS
 from hybridep.config import ADDED, InvalidInput, completed
+from hybridep.deciding import Record
 
 FORMATS = (1, 2)
 TEXT_COLUMNS = ("trial_id", "strategy", "knots", "description")
@@ -103,6 +104,16 @@ def read_study(folder: Path) -> Study:
     else:
         raise InvalidInput(f"{folder}: holds no results, neither ray/ nor trials.csv and curves.csv")
     return Study((folder.resolve().name,), (folder,), (header,), rows, curves, tuple(notes))
+
+
+def recorded(study: Study) -> tuple[Record | None, list[str]]:
+    """What study.json says of a decision, and a sentence where that is damaged. Studies that are merged have none together."""
+    if len(study.headers) > 1:
+        return None, []
+    try:
+        return Record.read(study.headers[0]), []
+    except ValueError as error:
+        return None, [f"study.json is damaged (decision: {error}): what was decided is not shown."]
 
 
 def planned_epochs(trials: pd.DataFrame) -> pd.Series:

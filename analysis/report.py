@@ -1,13 +1,15 @@
 """The report of a study: `python -m analysis.report <study> [<study> ...]` writes tables, figures and a page, and prints the main table."""
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from analysis.answer import Answer, answer
+from analysis.decision import shown_answers, shown_course
 from analysis.figures import all_figures
 from analysis.findings import certainty, findings, headline
 from analysis.layout import default_selection
@@ -71,22 +73,33 @@ def _write_tables(found: Answer, folder: Path) -> None:
         "front": front_table(found),
         "dominance": found.dominance,
         **({"matching": found.match.table} if found.match else {}),
+        **({"decision": found.decision.table} if found.decision else {}),
         "hypervolume": found.progress,
     }
     for name, table in full.items():
         write_csv(table, folder / f"{name}.csv")
+    if found.decision:
+        _write_json(found.decision.as_json(), folder / "decision.json")
     (folder / "tables").mkdir(exist_ok=True)
     for name, shown in (
         ("front", shown_strategies(found, main_strategies(found))),
         ("dominance", shown_dominance(found)),
         ("matching", shown_matches(found)),
         ("samplers", shown_samplers(found)),
+        ("answers", shown_answers(found.decision)),
+        ("decision", shown_course(found.decision)),
     ):
         for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(shown))):
             if len(shown) or name in ("front", "dominance"):
                 (folder / "tables" / path).write_text(text, encoding="utf-8")
             else:
                 (folder / "tables" / path).unlink(missing_ok=True)  # of an earlier report
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _write_figures(found: Answer, folder: Path) -> None:
@@ -104,6 +117,8 @@ def _text(found: Answer) -> str:
     """The answer first, then the table, then the rest, as wide as the terminal is."""
     shown = shown_strategies(found, main_strategies(found))
     parts = [wrapped(headline(found)), ""]
+    if found.decision:
+        parts += [as_text(shown_answers(found.decision)), ""]
     if len(shown):
         front = [mark != "" for mark in shown["Front"]]
         table = shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]

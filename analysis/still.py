@@ -178,5 +178,6 @@ def _legend(figure: Figure, panels: Mapping[str, Axes], margin: Spec, size: tupl
             found.setdefault(label, handle)
     if found:
         place = (margin["l"] / size[0], 1 - margin["t"] / size[1])
-        more: dict[str, Any] = {"ncols": 5, "fontsize": 7.5, "borderaxespad": 0.1, "columnspacing": 1.2}
+        columns = 5 if len(found) * max(map(len, found)) <= 80 else 4
+        more: dict[str, Any] = {"ncols": columns, "fontsize": 7.5, "borderaxespad": 0.1, "columnspacing": 1.2}
         figure.legend(list(found.values()), list(found), loc="lower left", bbox_to_anchor=place, **more)

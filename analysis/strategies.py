@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.describe import describe
-from analysis.read import Study, planned_epochs
+from analysis.read import Study, planned_epochs, recorded
 from analysis.statistics import Interval, difference_interval, mean_interval
 from analysis.vocabulary import COSTS, METRICS, RESULT_COLUMNS, THESIS, strategy_label
 from analysis.words import joined
@@ -24,11 +24,11 @@ TOTALS = (*COSTS, "updates", "cheap_updates")  # not comparable where training s
 class Strategies:
     """What was trained to the end or collapsed on the way, one row a strategy.
 
-    `table` is indexed by strategy: origin (thesis, control or search), description, trial_ids, n_seeds, `trained` (seeds that did not
-    collapse), means and `_std` (ddof 1) of MEASURES, `_low` and `_high` of the 95 % intervals of METRICS, `cheap_share` of updates,
-    `selection_acc` (what the search saw), `confirmed` (on fresh seeds), `candidate` (may stand on a front) and the `fields` of the
-    configuration that make up a strategy. `by_seed` holds the same measures as arrays [strategies, seeds], with NaN where a strategy has
-    no such seed; `seeds` names their columns.
+    `table` is indexed by strategy: origin (thesis, control, search, or named to be decided on), description, trial_ids, n_seeds, `trained`
+    (seeds that did not collapse), means and `_std` (ddof 1) of MEASURES, `_low` and `_high` of the 95 % intervals of METRICS,
+    `cheap_share` of updates, `selection_acc` (what the search saw), `confirmed` (on fresh seeds), `candidate` (may stand on a front) and
+    the `fields` of the configuration that make up a strategy. `by_seed` holds the same measures as arrays [strategies, seeds], with NaN
+    where a strategy has no such seed; `seeds` names their columns.
 
     `metric` is the accuracy that is shown, compared and fronted, under the name `accuracy` in both: test accuracy on fresh seeds where
     strategies were confirmed, otherwise `selected_by`, what the search saw.
@@ -144,8 +144,11 @@ def _describe(used: pd.DataFrame, study: Study) -> pd.DataFrame:
     table = first[study.strategy_fields].copy()
     groups = used.groupby("strategy", sort=False)
     ids = used.drop_duplicates(["strategy", "trial_id"]).groupby("strategy", sort=False)["trial_id"].agg(" ".join)
-    controls = study.trials.loc[study.trials["origin"] == "control", "strategy"].unique()
-    origin = np.select([first.index.isin(THESIS), first.index.isin(controls)], ["thesis", "control"], "search")
+    record, _ = recorded(study)
+    of = {origin: set(study.trials.loc[study.trials["origin"] == origin, "strategy"]) for origin in ("control", "search")}
+    controls = of["control"] | set(record.controls if record else ())
+    named = first.index.isin(set(record.contenders if record else ()) - of["search"])
+    origin = np.select([first.index.isin(THESIS), first.index.isin(controls), named], ["thesis", "control", "named"], "search")
     table.insert(0, "origin", origin)
     config = first[[name for name in first if name not in RESULT_COLUMNS]].to_dict("records")
     own = first["description"].fillna("") if "description" in first else [""] * len(first)

@@ -241,7 +241,7 @@ def test_a_sampler_that_starts_again_does_not_repeat_itself(folder: StudyFolder)
 
 def test_confirmation_follows_when_everything_else_has_ended(folder: StudyFolder) -> None:
     plan = Plan(DIGITS, (0, 1), THESIS, search(2), fresh_seeds=(2, 3, 4))
-    tune = Tune(folder, plan.search, confirm=lambda: confirmations(folder, plan))
+    tune = Tune(folder, plan.search, later=lambda: confirmations(folder, plan))
     names = [tune.take() for _ in range(7)]
     for name, (accuracy, cost) in zip(
         names, [(0.4, 570), (0.95, 1140), (0.5, 850), (0.6, 850), (0.9, 850), (0.94, 700), (0.2, 900)], strict=True
@@ -258,7 +258,7 @@ def test_confirmation_follows_when_everything_else_has_ended(folder: StudyFolder
     assert tune.take() == "FINISHED"
 
     more = replace(plan, fresh_seeds=(2, 3, 4, 5, 6))
-    tune = Tune(folder, more.search, confirm=lambda: confirmations(folder, more))
+    tune = Tune(folder, more.search, later=lambda: confirmations(folder, more))
     added = [tune.take() for _ in range(6)]
     assert sorted(added) == sorted(f"{name}-5" for name in confirmed)
     tune.end(added[0])

@@ -77,10 +77,13 @@ def next_round(folder: StudyFolder, deciding: Deciding) -> tuple[list[PlannedTri
     A strategy whose trials have failed leaves the decision; where it is the target, nothing can go on.
     """
     decided, rows = record(folder, deciding), _rows(folder)
+    for name in decided.contenders:
+        if name not in deciding.overrides and not any(row["config"]["strategy"] == name for row in rows.values()):
+            raise InvalidInput(f"--resume {folder.place}: study.json is damaged (decision: no trial has the strategy {name!r})")
     chance = 1 / int(folder.description["protocol"]["sizes"][-1])
     failed: list[str] = []
     while True:
-        runs = {name: _runs(name, rows, decided, chance) for name in (decided.target, *decided.contenders, *decided.controls)}
+        runs = {name: _runs(name, folder, rows, decided, chance) for name in (decided.target, *decided.contenders, *decided.controls)}
         contenders, controls = ([runs[name] for name in names] for names in (decided.contenders, decided.controls))
         course = follow(runs[decided.target], contenders, controls, decided.questions, len(decided.seeds), failed)
         if course.needed is None:
@@ -103,11 +106,11 @@ def line(course: Course) -> str:
     margins = dict.fromkeys(reply.question.margin for reply in course.replies)
     said = [
         f"within {100 * margin:g} of centered at "
-        + ", ".join(f"{100 * reply.question.share:g} %: {reply.said}" for reply in course.replies if reply.question.margin == margin)
+        + ", ".join(f"{100 * reply.question.share:g} % {reply.said}" for reply in course.replies if reply.question.margin == margin)
         for margin in margins
     ]
-    on = f"; {', '.join(course.going)} go on" if course.going else ""
-    return f"After {seeds} fresh seeds, {'; '.join(said)}{on}."
+    on = f". On to {course.needed} with {', '.join(course.going)}" if course.needed else ""
+    return f"After {seeds} fresh seeds: {'; '.join(said)}{on}."
 
 
 def _rows(folder: StudyFolder) -> Rows:
@@ -115,16 +118,21 @@ def _rows(folder: StudyFolder) -> Rows:
     return {files.path.name: row for files in folder.begun() if (row := files.last())}
 
 
-def _runs(strategy: str, rows: Rows, decided: Record, chance: float) -> Runs:
+def _runs(strategy: str, folder: StudyFolder, rows: Rows, decided: Record, chance: float) -> Runs:
     """What a strategy reached on the seeds of the decision. Where its accuracy is no number it counts as collapsed, at chance."""
     found = np.full((3, len(decided.seeds)), np.nan)
     places = {seed: place for place, seed in enumerate(decided.seeds)}
-    for row in rows.values():
-        if row.get("done") and row["config"]["origin"] == "confirm" and row["config"]["strategy"] == strategy:
-            columns = (row[f"{name}_by_seed"] for name in ("test_acc", "nudged_phases", "collapsed"))
+    for trial, row in rows.items():
+        if not (row.get("done") and row["config"]["origin"] == "confirm" and row["config"]["strategy"] == strategy):
+            continue
+        try:
+            columns = [np.array(row[f"{name}_by_seed"], dtype=float) for name in ("test_acc", "nudged_phases", "collapsed")]
             for seed, accuracy, cost, collapsed in zip(row["config"]["seeds"], *columns, strict=True):
                 if seed in places:
                     found[:, places[seed]] = (accuracy, cost, collapsed) if np.isfinite(accuracy) else (chance, cost, 1.0)
+        except (KeyError, TypeError, ValueError) as error:
+            damage = f"{type(error).__name__}: {error}"
+            raise InvalidInput(f"--resume {folder.place}: {folder.trial(trial).results} is damaged ({damage})") from None
     return Runs(strategy, *found)
 
 

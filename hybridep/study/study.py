@@ -14,7 +14,7 @@ from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, parse, stored
-from hybridep.study.decide import complete, following
+from hybridep.study.decide import complete, following, next_round
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder, check_vacant, read_description
 from hybridep.study.front import Point
@@ -214,6 +214,10 @@ def run(
             last = files.last()
             if last and last.get("done"):
                 progress.found(Point.of(last))
+        if plan.deciding:
+            next_round(folder, plan.deciding)
+    except InvalidInput as mistake:
+        return refused(mistake)
     except OSError as error:
         return refused(InvalidInput(f"--resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})"))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
