@@ -23,7 +23,7 @@ from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require
 from hybridep.study.study import main
 from search_spaces import Limits, Space
 
-SEARCHES = ("none", "thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid")
+SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid", "none")
 # A map of p_std × β: piecewise has no parameters that would be its own without being searched.
 GRID_FAMILIES = ("constant",)
 GRID_SPACES = ("schedule", "schedule+nudge")

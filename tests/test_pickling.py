@@ -16,6 +16,7 @@ import torch
 import hybridep
 from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset, load, split
+from hybridep.deciding import Record, Runs, follow
 from hybridep.estimators import ESTIMATORS, Estimator, stencil
 from hybridep.estimators.stencils import Standard
 from hybridep.extensions import Extension
@@ -121,6 +122,9 @@ def kept(digits: Dataset) -> dict[str, Any]:
     made["extension"] = Extension("ideas.py", "", "")
     made["wiring"] = Graph(channels=(2,)).wiring(DATASETS["digits"])
     made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"), "edge")
+    made["record"] = record = Record("centered", ("a",), (), (1, 2), (0.01,), (0.5,))
+    made["runs"] = runs = [Runs(name, np.linspace(0.8, 0.9, 5), np.full(5, cost), np.zeros(5)) for name, cost in (("b", 2.0), ("a", 1.0))]
+    made["decided"] = follow(runs[0], runs[1:], [], record.questions, 5)
     return {**made, "dataset": digits, "splits": split(digits), "datasets": DATASETS, "protocols": PROTOCOLS,
             "configuration": TrialConfig(), "published": importlib.import_module("hybridep.presets").PRESETS}  # fmt: skip
 
