@@ -35,8 +35,6 @@ PARTIAL: Final[dict[str, dict[str, Any]]] = {
 _TABLE_4: Final[dict[str, Any]] = {
     "network": "mlp",
     "activation": "tanh",
-    # The thesis leaves the gain out. PyTorch's own (1.0) makes the synchronous dynamics of the Fashion-MNIST network oscillate.
-    "init_gain": 0.5,
     "learning_rates": (0.05,),
     "momentum": 0.9,
     "weight_decay": 1e-4,
@@ -98,7 +96,9 @@ PRESETS: Final[dict[str, Preset]] = {
         title="Digits",
     ),
     "mnist": Preset(
-        TrialConfig.create(dataset="mnist", sizes=(784, 256, 10), T1=100, T2=20, beta=0.25, **_TABLE_4),
+        # The thesis calls the inputs' normalisation "Standard" and leaves the gain out. Of the readings that were tried, only that of the
+        # published code which it extends, inputs in [0, 1] and PyTorch's own gain, gives its numbers (docs/results.md).
+        TrialConfig.create(dataset="mnist", sizes=(784, 256, 10), T1=100, T2=20, beta=0.25, inputs="unit", init_gain=1.0, **_TABLE_4),
         tolerance=1e-6,
         seeds=_MLP_SEEDS,
         title="MNIST (thesis Table 1)",
@@ -111,7 +111,8 @@ PRESETS: Final[dict[str, Preset]] = {
         },
     ),
     "fashion-mnist": Preset(
-        TrialConfig.create(dataset="fashion-mnist", sizes=(784, 256, 256, 10), T1=120, T2=12, beta=0.1, **_TABLE_4),
+        # With PyTorch's own gain (1.0) the synchronous dynamics of this network oscillate.
+        TrialConfig.create(dataset="fashion-mnist", sizes=(784, 256, 256, 10), T1=120, T2=12, beta=0.1, init_gain=0.5, **_TABLE_4),
         tolerance=2e-3,
         seeds=_MLP_SEEDS,
         title="Fashion-MNIST (thesis Table 2)",
@@ -130,6 +131,7 @@ PRESETS: Final[dict[str, Preset]] = {
             epochs=50,
             warmup_epochs=2,
             augment=True,
+            crops="edge",  # as the published code pads them
             **_CONVOLUTIONAL,
         ),
         tolerance=5e-4,  # none was found that is as exact (0.30 against 0.08): sweeps end on other pooling choices than the thesis's steps

@@ -18,8 +18,27 @@ MLP = {
 }
 CONV = {"network": "conv", "kernel": 3, "stride": 1, "padding": 1, "pooling": "max", "cost": "mse", "momentum": 0.9, "weight_decay": 3e-4}
 TABLES_4_AND_5 = {
-    "mnist": {**MLP, "sizes": (784, 256, 10), "T1": 100, "T2": 20, "beta": 0.25, "batch_size": 128, "epochs": 50},
-    "fashion-mnist": {**MLP, "sizes": (784, 256, 256, 10), "T1": 120, "T2": 12, "beta": 0.1, "batch_size": 128, "epochs": 50},
+    "mnist": {
+        **MLP,
+        "sizes": (784, 256, 10),
+        "T1": 100,
+        "T2": 20,
+        "beta": 0.25,
+        "batch_size": 128,
+        "epochs": 50,
+        "inputs": "unit",
+        "init_gain": 1.0,
+    },
+    "fashion-mnist": {
+        **MLP,
+        "sizes": (784, 256, 256, 10),
+        "T1": 120,
+        "T2": 12,
+        "beta": 0.1,
+        "batch_size": 128,
+        "epochs": 50,
+        "inputs": "standardised",
+    },
     "cifar10": {
         **CONV,
         "channels": (32, 64, 128),
@@ -31,6 +50,7 @@ TABLES_4_AND_5 = {
         "learning_rates": (0.10, 0.07, 0.05, 0.03),
         "warmup_epochs": 2,
         "augment": True,
+        "crops": "edge",
     },
     # Not of the thesis: the small bench on which its collapse can be watched.
     "fashion-conv": {
