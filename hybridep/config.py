@@ -138,6 +138,9 @@ class TrialConfig(BaseModel):
         le=TOLERANCE_RANGE[1],
         description="adaptive: a sample has converged when no unit moves by more in a step",
     )
+    start: Literal["zeros", "last"] = Field(
+        "zeros", description="where free phases start: zeros (thesis), or the last epoch's equilibrium of the same image"
+    )
 
     # Optimizer
     epochs: int = Field(15, ge=1, le=MOST_EPOCHS, description="passes over the training images")
@@ -205,6 +208,8 @@ class TrialConfig(BaseModel):
             raise ValueError(f"learning_rates {rates} has {len(self.learning_rates)} entries, must have 1 or {layers}, one per layer")
         if self.relaxation == "fixed" and self.tolerance is not None:
             raise ValueError(f"tolerance {self.tolerance} applies to relaxation=adaptive only")
+        if self.start == "last" and self.augment:
+            raise ValueError("start last: must be zeros with augment, under which an image is another one in every epoch")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
         if self.precision == "tf32" and self.dtype != "float32":
@@ -288,6 +293,8 @@ class TrialConfig(BaseModel):
                 words.append(f"{symbol} = {value:.3g}")
         if self.relaxation != protocol.relaxation:
             words.append(f"{self.relaxation} relaxation")
+        if self.start != protocol.start:
+            words.append(f"starts from {'the last equilibria' if self.start == 'last' else self.start}")
         return ", ".join(words)
 
 

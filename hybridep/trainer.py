@@ -24,6 +24,7 @@ from hybridep.nudging import Floats, Minibatch, Nudging, Rows
 from hybridep.phases import States, relax, weigh
 from hybridep.policies import Seen
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.starts import make_starts
 from hybridep.streams import stream
 
 EVALUATION_BATCH = 256
@@ -102,6 +103,8 @@ class Trainer:
             fused=True,
         )
         self._lay_out_gradients()
+        example, _ = self.images.batch(self.train_rows[:1])
+        self.starts = make_starts(config, self.network, len(self.train_rows), self.network.input_drive(example))
         self._measured: list[Seen] = []
         self._probabilities: list[float] = []
         self.epoch = 0
@@ -202,7 +205,8 @@ class Trainer:
         x, labels = self.images.batch(chosen, crops)
         target = self.images.one_hot(labels)
         drive = self.network.input_drive(x)
-        free = self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
+        free = self.relaxation.free(self.starts.bind(batch, drive))
+        self.starts.keep(batch, free.state)
         losses = self.network.loss(free.state, target)
         n = len(batch)
         nudging, accurate = self.draw(n, lambda: losses.cpu().numpy(), lambda: chosen.cpu().numpy())
@@ -286,6 +290,7 @@ class Trainer:
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "mixture": self.mixture.state_dict(),
             "policy": self.policy.state_dict(),
+            "starts": self.starts.state_dict(),
             "order": self.order.bit_generator.state,
             "augmentation": self.augmentation.bit_generator.state,
         }
@@ -300,5 +305,6 @@ class Trainer:
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.mixture.load_state_dict(state["mixture"])
         self.policy.load_state_dict(state["policy"])
+        self.starts.load_state_dict(state.get("starts", {}))
         self.order.bit_generator.state = state["order"]
         self.augmentation.bit_generator.state = state["augmentation"]

@@ -81,6 +81,8 @@ MISTAKES = [
     ({"T1": "many"}, ["T1 'many'", "integer"]),
     ({"relaxation": "adaptive", "tolerance": 0}, ["tolerance 0", "greater than or equal to 0.0000"]),
     ({"tolerance": 1e-3}, ["tolerance 0.001", "adaptive"]),
+    ({"start": "first"}, ["start 'first'", "'zeros' or 'last'"]),
+    ({"start": "last", "augment": True}, ["start last", "must be zeros with augment"]),
     # Optimizer
     ({"learning_rates": (-0.1,)}, ["learning_rates", "-0.1", "0 to 1e+38"]),
     ({"learning_rates": -1}, ["learning_rates", "-1", "0 to 1e+38"]),

@@ -461,6 +461,8 @@ RESUMED = {
     },
     "conv": {**CONV, "family": "inverse_cosine", "learning_rates": (0.1, 0.07, 0.05)},
     "conv, adaptive, random sign, augmented": {**CONV, "relaxation": "adaptive", "cheap": "random_sign", "skew": 1.0, "augment": True},
+    "mlp, adaptive, from last": {"relaxation": "adaptive", "T1": 40, "start": "last", "sizes": (64, 20, 16, 10), "validation": 20},
+    "conv, adaptive, from last": {**CONV, "relaxation": "adaptive", "T1": 40, "start": "last", "family": "cosine"},
     "conv, one channel, kernel 1, cross-entropy, spread": {
         **CONV,
         "channels": (1, 3),

@@ -38,6 +38,7 @@ HPARAMS: Final[Mapping[str, str]] = {
     "beta": "number",
     "relaxation": "string",
     **dict.fromkeys(("T1", "T2", "tolerance"), "number"),
+    "start": "string",
 }
 KINDS: Final = {"string": DataType.DATA_TYPE_STRING, "number": DataType.DATA_TYPE_FLOAT64, "bool": DataType.DATA_TYPE_BOOL}
 
