@@ -65,7 +65,8 @@ class Adaptive:
     analysed successive over-relaxation: moving each half `over_relaxation` times as far shortens the slow tail most. The first
     `plain_sweeps` are not over-relaxed: they are every other synchronous step, so that the branch a bistable sample settles on is that of
     the thesis's dynamics. Where a pooling choice makes layers feed back on themselves, and equilibria many, that does not hold: a free
-    phase then takes synchronous steps until no unit moves by `settled` times the tolerance, and sweeps from there.
+    phase then takes synchronous steps until no unit moves by `settled` times the tolerance, and sweeps from there. A free phase that
+    starts near an equilibrium stays on its branch, and with its choices: it sweeps at once, over-relaxed.
 
     The batch shrinks as samples converge, in thirty-seconds of its size, so that few shapes occur; a sample that has converged early
     is swept along until then. Steps count the updates that were really spent on each sample. Convergence is looked at every
@@ -81,7 +82,7 @@ class Adaptive:
     check_every: int = 2
 
     def free(self, dynamics: Dynamics) -> Equilibrium:
-        if not dynamics.chooses:
+        if dynamics.warm or not dynamics.chooses:
             return self._sweep(dynamics, self.T1)
         settling = max(1, int(SETTLING * self.T1))
         near = self._until(self.settled * self.tolerance, settling, dynamics, lambda step: dynamics.step())
@@ -96,7 +97,7 @@ class Adaptive:
 
     def _sweep(self, dynamics: Dynamics, limit: int) -> Equilibrium:
         # Where the branch shows before the first sweep, or is that of the free equilibrium, each plain sweep would be one wasted.
-        plain = 0 if dynamics.chooses else self.plain_sweeps
+        plain = 0 if dynamics.chooses or dynamics.warm else self.plain_sweeps
 
         def sweep(number: int) -> None:
             dynamics.sweep(1.0 if number <= plain else self.over_relaxation)

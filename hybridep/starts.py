@@ -3,6 +3,7 @@
 Evaluation always starts from zeros: what it reports does not depend on which images were trained on.
 """
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from hybridep.networks import Dynamics, LayeredNetwork
 
 
 class Starts(Protocol):
-    """Samples are named by their rows: the places that they have among the training samples."""
+    """Samples are named by their rows: the places that they have among the training samples. Each is visited once an epoch."""
 
     def bind(self, rows: Tensor, drive: Tensor) -> Dynamics:
         """The free dynamics of samples, at their start; rows [n], drive [n, ...]."""
@@ -47,38 +48,43 @@ class FromZeros:
         pass
 
 
-class FromLast:
-    """Each sample's equilibrium of the epoch before, in the first epoch zeros.
+class FromLast(FromZeros):
+    """Each sample's equilibrium of the epoch before; in the first epoch, zeros.
 
     They are kept in half precision, as blocks [samples, units]: an epoch's updates move an equilibrium further than the rounding does.
     """
 
     def __init__(self, network: LayeredNetwork, samples: int, drive: Tensor) -> None:
         """Takes all its memory at once; `drive` is that of any samples."""
-        self.network = network
-        self.shapes = [block.shape[1:] for block in network.zeros(drive)]
-        self.kept = [torch.zeros(samples, shape.numel(), dtype=torch.float16, device=drive.device) for shape in self.shapes]
-
-    def bind(self, rows: Tensor, drive: Tensor) -> Dynamics:
-        start = [
-            unflat(block.index_select(0, rows).to(drive.dtype), tuple(shape)) for block, shape in zip(self.kept, self.shapes, strict=True)
-        ]
-        return self.network.bind(drive, start)
-
-    def keep(self, rows: Tensor, state: list[Tensor]) -> None:
-        for block, new in zip(self.kept, state, strict=True):
-            block.index_copy_(0, rows, flat(new).to(block.dtype))
+        super().__init__(network)
+        self.shapes = [tuple(block.shape[1:]) for block in network.zeros(drive)]
+        self.kept = [torch.zeros(samples, math.prod(shape), dtype=torch.float16, device=drive.device) for shape in self.shapes]
+        self.visits = 0
 
     @property
     def nbytes(self) -> int:
         return sum(block.nbytes for block in self.kept)
 
+    def bind(self, rows: Tensor, drive: Tensor) -> Dynamics:
+        if self.visits < len(self.kept[0]):
+            return super().bind(rows, drive)
+        kept = [block.index_select(0, rows).to(drive.dtype) for block in self.kept]
+        dynamics = self.network.bind(drive, [unflat(units, shape) for units, shape in zip(kept, self.shapes, strict=True)])
+        dynamics.warm = True
+        return dynamics
+
+    def keep(self, rows: Tensor, state: list[Tensor]) -> None:
+        for block, new in zip(self.kept, state, strict=True):
+            block.index_copy_(0, rows, flat(new).to(block.dtype))
+        self.visits += len(rows)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": [block.clone() for block in self.kept]}
+        return {"visits": self.visits, "kept": [block.clone() for block in self.kept]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """A state without equilibria, of a trial that kept none, leaves zeros."""
-        for block, saved in zip(self.kept, state.get("kept") or [torch.zeros(())] * len(self.kept), strict=True):
+        """A trial that kept no equilibria has none to go on from: the next epoch starts from zeros."""
+        self.visits = state.get("visits", 0)
+        for block, saved in zip(self.kept, state.get("kept", self.kept), strict=True):
             block.copy_(saved)
 
 

@@ -3,7 +3,7 @@
 Every parameter has the name of the field that it sets (a knot's: `knot_0`, `knot_1`, ...), so that a configuration is a point of a space.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 TOLERANCES: Final = (1e-6, 1e-2)
+STARTS: Final = ("zeros", "last")
 # What names are searched, by the field of Limits that holds them.
-CHOICES: Final[dict[str, Mapping[str, Any]]] = {"families": FAMILIES, "draws": DRAWS, "estimators": ESTIMATORS}
+CHOICES: Final[dict[str, Collection[str]]] = {"families": FAMILIES, "draws": DRAWS, "estimators": ESTIMATORS, "starts": STARTS}
 
 Overrides = dict[str, Any]
 
@@ -31,6 +32,7 @@ class Limits:
     families: tuple[str, ...]
     draws: tuple[str, ...]
     estimators: tuple[str, ...]
+    starts: tuple[str, ...]
     skew: tuple[float, float]
     beta: tuple[float, float]
     T1: tuple[int, int]
@@ -59,6 +61,7 @@ class Limits:
             families=families or tuple(FAMILIES),
             draws=tuple(DRAWS),
             estimators=tuple(ESTIMATORS),
+            starts=STARTS[:1] if protocol.augment else STARTS,
             skew=skew or (0.0, 1.0),
             beta=beta or (max(least, protocol.beta / 4), min(most, protocol.beta * 4)),
             T1=(max(1, protocol.T1 // 4), min(MOST_STEPS, protocol.T1 * 2)),
@@ -72,13 +75,14 @@ class Limits:
 
     def choosing(self, choices: Mapping[str, Sequence[str]]) -> "Limits":
         """The same limits with names of an earlier search; InvalidInput where they are none, or there is no such class any more."""
+        choices = {"starts": list(STARTS[:1]), **choices}  # of a study from before there was another
         for kind, known in CHOICES.items():
             names = choices.get(kind)
             if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
                 raise InvalidInput(f"{kind}: must be a list of names")
             if missing := [name for name in names if name not in known]:
                 raise InvalidInput(f"{kind} {missing[0]!r}: was searched, and is none any more; there are {', '.join(known)}")
-        return replace(self, families=tuple(choices["families"]), draws=tuple(choices["draws"]), estimators=tuple(choices["estimators"]))
+        return replace(self, **{kind: tuple(choices[kind]) for kind in CHOICES})
 
 
 Piece = Callable[["BaseTrial", Limits], Overrides]
@@ -114,12 +118,13 @@ def nudge(trial: "BaseTrial", limits: Limits) -> Overrides:
 
 
 def relaxation(trial: "BaseTrial", limits: Limits) -> Overrides:
-    """Fixed numbers of steps, or a tolerance with the protocol's T1 and T2 as the most allowed."""
+    """Fixed numbers of steps, or a tolerance with the protocol's T1 and T2 as the most allowed; and where free phases start."""
     policy = trial.suggest_categorical("relaxation", ("fixed", "adaptive"))
+    start = {"start": trial.suggest_categorical("start", limits.starts)} if len(limits.starts) > 1 else {}
     if policy == "adaptive":
-        return {"relaxation": policy, "tolerance": trial.suggest_float("tolerance", *TOLERANCES, log=True)}
+        return {"relaxation": policy, "tolerance": trial.suggest_float("tolerance", *TOLERANCES, log=True), **start}
     steps = {name: trial.suggest_int(name, *getattr(limits, name), log=True) for name in ("T1", "T2")}
-    return {"relaxation": policy, "tolerance": None, **steps}
+    return {"relaxation": policy, "tolerance": None, **steps, **start}
 
 
 def estimator(trial: "BaseTrial", role: str, names: tuple[str, ...]) -> Overrides:

@@ -21,6 +21,8 @@ class Dynamics(ABC):
     state: list[Tensor]
     # Whether a layer's update depends on its own state by a choice that it makes; sweeps then reach other equilibria than steps do.
     chooses: bool = False
+    # Whether a free phase starts near an equilibrium, on whose branch, and with whose choices, it is to stay.
+    warm: bool = False
 
     @abstractmethod
     def step(self) -> None:

@@ -184,10 +184,9 @@ def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, A
 
 def _choices_as_begun(plan: Plan, folder: StudyFolder) -> dict[str, list[str]]:
     """The names that a study's search chooses from, as it was begun; what there is beside them now is told and left out."""
-    begun: dict[str, list[str]] = folder.description.get("choices", plan.choices)
     try:
-        plan.choosing(begun)
-    except (InvalidInput, AttributeError) as error:
+        begun = plan.choosing(folder.description.get("choices", plan.choices)).choices
+    except (InvalidInput, AttributeError, TypeError) as error:
         versions = folder.description.get("versions")
         version = f"; it ran with hybridep {versions.get('hybridep')}" if isinstance(versions, dict) else ""
         raise InvalidInput(f"--resume {folder.place}: the choices in study.json cannot be searched ({error}){version}") from None
