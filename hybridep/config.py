@@ -19,7 +19,13 @@ from hybridep.streams import stream
 # What a trial's flat configuration may hold beside the values of a TrialConfig: for whoever reads results.
 LABELS: Final = ("trial", "strategy", "origin", "seeds", "description")
 # Fields that earlier versions did not know, with what they did: study folders and checkpoints that they left hold no value of them.
-ADDED: Final[Mapping[str, Any]] = {"precision": "float32", "inputs": "standardised", "crops": "black", "decay_epochs": None}
+ADDED: Final[Mapping[str, Any]] = {
+    "inputs": "standardised",
+    "crops": "black",
+    "decay_epochs": None,
+    "precision": "float32",
+    "start": "zeros",
+}
 # Of adaptive relaxation, where a protocol has none of its own: tight enough for every network of the thesis but MNIST's, whose fixed steps
 # converge to the last bits.
 DEFAULT_TOLERANCE: Final = 1e-4

@@ -82,7 +82,8 @@ class Limits:
                 raise InvalidInput(f"{kind}: must be a list of names")
             if missing := [name for name in names if name not in known]:
                 raise InvalidInput(f"{kind} {missing[0]!r}: was searched, and is none any more; there are {', '.join(known)}")
-        return replace(self, **{kind: tuple(choices[kind]) for kind in CHOICES})
+        families, draws, estimators, starts = (tuple(choices[kind]) for kind in CHOICES)
+        return replace(self, families=families, draws=draws, estimators=estimators, starts=starts)
 
 
 Piece = Callable[["BaseTrial", Limits], Overrides]

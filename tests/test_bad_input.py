@@ -317,6 +317,19 @@ def test_a_study_of_a_version_that_knew_fewer_fields_is_continued(begun: Path, m
     assert {name: getattr(plans[0].protocol, name) for name in ADDED} == ADDED
 
 
+def test_a_search_from_before_there_were_starts_goes_on_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun_in(tmp_path / "study", "--search", "random", "--space", "schedule+nudge+relaxation")
+    plans: list[Any] = []
+    monkeypatch.setattr(running_study, "train", lambda folder, plan, *_: plans.append(plan) or 1)
+    change(study, lambda description: description["choices"].pop("starts"))
+    capsys.readouterr()
+    assert sweep("--resume", str(study)) == 1
+    assert capsys.readouterr().out.startswith(f"{study}: goes on with the starts that it was begun with, without last\n")
+    assert plans[0].search.space.limits.starts == ("zeros",)
+
+
 def test_a_search_goes_on_with_the_names_that_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = dict(FAMILIES)
     argv = ("--search", "random", "--space", "estimators", "--trials", "4")

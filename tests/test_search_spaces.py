@@ -87,6 +87,15 @@ def test_limits_are_kept(seed: int) -> None:
     assert 0.1 <= strategy["beta"] <= 0.2
 
 
+def test_where_free_phases_start_is_searched_with_relaxation_unless_images_are_augmented() -> None:
+    def starts(protocol: TrialConfig) -> set[object]:
+        space = Space.named("schedule+nudge+relaxation", Limits.around(protocol))
+        return {protocol.replace(**drawn(space, seed)[0]).start for seed in range(30)}
+
+    assert starts(DIGITS) == {"zeros", "last"}
+    assert starts(PROTOCOLS["cifar10"]) == {"zeros"}
+
+
 def test_a_strategy_outside_the_limits_has_no_point() -> None:
     space = Space.named("schedule", Limits.around(DIGITS, skew=(0.2, 0.6)))
     assert space.point(DIGITS, STRATEGIES["standard"]) is None
