@@ -35,6 +35,7 @@ CONV: dict[str, Any] = {"network": "conv", "sizes": (10,), "channels": (2, 3), "
 TRAINED: dict[str, dict[str, Any]] = {
     "mlp, fixed steps": {},
     "mlp, spread draws, adaptive": {"draw": "spread", "relaxation": "adaptive", "tolerance": 1e-3, "sizes": (64, 16, 12, 10)},
+    "mlp, from the last equilibria": {"start": "last", "relaxation": "adaptive", "tolerance": 1e-3},
     "conv, max pooling, augmented": {**CONV, "augment": True},
     "conv, average pooling": {**CONV, "pooling": "average", "activation": "unit_hard_sigmoid"},
     "conv, no pooling, on top a layer": {
