@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hybridep.networks import LayeredNetwork
+    from hybridep.networks.stack import StackedMLP
 
 ARCHITECTURES: "Registry[Architecture]" = Registry("network", "hybridep.graphs")
 
@@ -53,6 +54,15 @@ class Architecture(Entry):
     def connections(self, info: DatasetInfo) -> int:
         """Number of connections that have weights, each with a learning rate of its own; the readout included."""
         return len(self.layer_shapes(info)) - 1
+
+    @property
+    def stacks(self) -> bool:
+        """Whether several networks of this shape can be trained as one stack (`make_stack`)."""
+        return False
+
+    def make_stack(self, count: int, like: "Tensor") -> "StackedMLP":
+        """So many networks of this shape as one, their parameters zeros."""
+        raise NotImplementedError(f"network {self.name} has no stacks")
 
     @property
     def layout(self) -> str:
@@ -93,6 +103,15 @@ class FullyConnected(Architecture, name="mlp"):
         from hybridep.networks.mlp import MLP
 
         return MLP(self.sizes, self.activation, self.cost, self.init_gain, generator, like)
+
+    @property
+    def stacks(self) -> bool:
+        return self.cost == "mse"  # a readout's products are those of one network
+
+    def make_stack(self, count: int, like: "Tensor") -> "StackedMLP":
+        from hybridep.networks.stack import StackedMLP
+
+        return StackedMLP(self.sizes, self.activation, self.cost, count, like)
 
 
 class Convolutional(Architecture, name="conv"):

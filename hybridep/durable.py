@@ -6,7 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from ray.air.constants import TRAINING_ITERATION
@@ -17,6 +17,9 @@ from hybridep.config import completed
 from hybridep.datasets import Dataset
 from hybridep.extensions import load_all
 from hybridep.trainable import NoRoom, StrategyTrial, share_of
+
+if TYPE_CHECKING:
+    from hybridep.trainer import Row
 
 # Share of units at their bounds from which on a network at chance counts as lost.
 SATURATED: Final = 0.5
@@ -61,22 +64,32 @@ class DurableTrial(StrategyTrial):
     def step(self) -> dict[str, Any]:
         """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be."""
         try:
-            if self._trainers:
-                self._save()
-            else:
-                self._begin()
-                self._checkpoints = Checkpoints.of(self._trials, self._config["trial"])
-                identity = {"config": json.dumps(self._configs[0].flat("json")), "dataset": self._dataset.checksum}
-                self._identity = {**identity, "seeds": self._config["seeds"]}
-                self._seconds = 0.0
-                self._lost = 0
-                self._saved = self._continue()
-            return self._epoch()
+            self.prepare()
+            started = time.perf_counter()
+            rows = self._train_epoch()
+            return self.told(rows, time.perf_counter() - started)
         # An exception would look like a lost worker to Tune, and be tried again for ever.
-        except OSError as error:
-            return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
         except Exception as error:
-            return {DONE: True, "failed": self._reason(error)}
+            return self.failure(error)
+
+    def prepare(self) -> None:
+        """What stands before an epoch: a checkpoint of the last one, or at first the start, perhaps from a checkpoint."""
+        if self._trainers:
+            self._save()
+            return
+        self._begin()
+        self._checkpoints = Checkpoints.of(self._trials, self._config["trial"])
+        identity = {"config": json.dumps(self._configs[0].flat("json")), "dataset": self._dataset.checksum}
+        self._identity = {**identity, "seeds": self._config["seeds"]}
+        self._seconds = 0.0
+        self._lost = 0
+        self._saved = self._continue()
+
+    def failure(self, error: Exception) -> dict[str, Any]:
+        """The result of a trial that cannot go on."""
+        if isinstance(error, OSError):
+            return {DONE: True, "failed": f"{type(error).__name__}: {error}", "storage": True}
+        return {DONE: True, "failed": self._reason(error)}
 
     def _continue(self) -> int:
         """Go on from the newest checkpoint that is whole and this trial's; the epoch that it holds, 0 where there is none.
@@ -127,10 +140,10 @@ class DurableTrial(StrategyTrial):
             return f"the trial needs more memory than {share}; give it more with --gpus-per-trial, or a smaller --batch-size"
         return traceback.format_exc()
 
-    def _epoch(self) -> dict[str, Any]:
-        started = time.perf_counter()
-        row = super().step()
-        self._seconds += time.perf_counter() - started
+    def told(self, rows: "Sequence[Row]", seconds: float) -> dict[str, Any]:
+        """The result of an epoch, by the rows of the seeds and the seconds that it took."""
+        row = self._result(rows)
+        self._seconds += seconds
         given_up = self._given_up(row)
         row[DONE] = row[DONE] or given_up
         cost = self._full_cost(row) if given_up else row["nudged_phases"]
@@ -156,6 +169,7 @@ class DurableTrial(StrategyTrial):
             "epoch_seconds": sum(row["epoch_seconds_by_seed"]),
             DONE: row[DONE],
             TRAINING_ITERATION: row["epoch"],
+            "notes": [self._notes.pop(0) for _ in range(len(self._notes))],
         }
 
     def _activations(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import FolderArgs
 from hybridep.study.choices import check_choice, check_choices
 from hybridep.study.plan import Plan, PlannedTrial
-from hybridep.study.ranges import require_seeds
+from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
 
 TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv")
@@ -38,6 +38,9 @@ class Args(FolderArgs):
     """First N training images; the table's if not given."""
     T1: int | None = None
     """Free-phase steps of fixed, and the most of adaptive; the table's if not given."""
+    stack: int | None = None
+    """Train so many trials at once as one stack of networks, in this process instead of on Ray: on a GPU in little more time than one
+    takes. A stack that the device's memory does not hold is split."""
     init_gain: float | None = None
     """Factor on PyTorch's default initial weights and biases; the table's if not given. The thesis does not tell its own."""
     inputs: Literal["standardised", "unit"] | None = None
@@ -59,6 +62,8 @@ def plan(args: Args) -> Plan:
     strategies = args.strategies or tuple(PRESETS[args.table].published or known)
     seeds = args.seeds or PRESETS[args.table].seeds
     require_seeds("seeds", seeds)
+    if args.stack is not None:
+        require("stack", args.stack, 1, MOST_TRIALS)
     protocol = chosen_protocol(args)
     policies = chosen_policies(args, protocol)
     first = next(iter(policies))
@@ -75,7 +80,7 @@ def plan(args: Args) -> Plan:
         for policy, relaxation in policies.items()
         for strategy in strategies
     ]
-    return Plan(protocol.replace(**policies[first]), seeds, trials)
+    return Plan(protocol.replace(**policies[first]), seeds, trials, stack=args.stack or 0)
 
 
 def chosen_protocol(args: Args) -> TrialConfig:

@@ -9,8 +9,9 @@ from hybridep.networks.conv import ConvNet
 from hybridep.networks.graph import GraphNetwork
 from hybridep.networks.layered import Dynamics, LayeredNetwork
 from hybridep.networks.mlp import MLP
+from hybridep.networks.stack import StackedMLP
 
-__all__ = ["MLP", "ConvNet", "Dynamics", "GraphNetwork", "LayeredNetwork", "make_network"]
+__all__ = ["MLP", "ConvNet", "Dynamics", "GraphNetwork", "LayeredNetwork", "StackedMLP", "make_network"]
 
 
 def make_network(config: TrialConfig, generator: np.random.Generator, like: Tensor) -> LayeredNetwork:

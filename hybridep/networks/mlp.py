@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hybridep.kernels import affine, take
@@ -24,15 +23,19 @@ class MLP(LayeredNetwork):
     ) -> None:
         super().__init__(activation, cost)
         self._initialise([(above, below) for below, above in pairwise(sizes)], init_gain, generator, like)
+        self._lay_out(sizes, like)
+
+    def _lay_out(self, sizes: tuple[int, ...], like: Tensor, networks: tuple[int, ...] = ()) -> None:
+        """Where each layer's units lie in the blocks, and the matrices between these; `networks` are axes that all have in front."""
         self.units = sizes[1:-1] if self.cost.has_readout else sizes[1:]
         self.columns: list[slice] = []
         widths = [0, 0]
         for number, units in enumerate(self.units):
             self.columns.append(slice(widths[number % 2], widths[number % 2] + units))
             widths[number % 2] += units
-        self.to_even = like.new_zeros(widths[0], widths[1])
-        self.to_odd = like.new_zeros(widths[1], widths[0])
-        self.biases = (like.new_zeros(widths[0]), like.new_zeros(widths[1]))
+        self.to_even = like.new_zeros(*networks, widths[0], widths[1])
+        self.to_odd = like.new_zeros(*networks, widths[1], widths[0])
+        self.biases = (like.new_zeros(*networks, widths[0]), like.new_zeros(*networks, widths[1]))
         self.refresh()
 
     @property
@@ -43,13 +46,13 @@ class MLP(LayeredNetwork):
     def refresh(self) -> None:
         for number, columns in enumerate(self.columns):
             weight, bias = self.parameters[2 * number : 2 * number + 2]
-            self.biases[number % 2][columns] = bias
+            self.biases[number % 2][..., columns] = bias
             if number % 2 == 1:
-                self.to_even[self.columns[number - 1], columns] = weight.T
+                self.to_even[..., self.columns[number - 1], columns] = weight.mT
             elif number > 0:
-                self.to_even[columns, self.columns[number - 1]] = weight
+                self.to_even[..., columns, self.columns[number - 1]] = weight
         # Both directions are kept contiguous: a thin matrix times a transposed one is several times slower.
-        self.to_odd.copy_(self.to_even.T)
+        self.to_odd.copy_(self.to_even.mT)
 
     def input_drive(self, x: Tensor) -> Tensor:
         drive = self.biases[0].repeat(x.shape[0], 1)
@@ -57,7 +60,7 @@ class MLP(LayeredNetwork):
         return drive
 
     def zeros(self, drive: Tensor) -> list[Tensor]:
-        return [torch.zeros_like(drive), drive.new_zeros(drive.shape[0], self.biases[1].shape[0])]
+        return [torch.zeros_like(drive), drive.new_zeros(drive.shape[0], self.biases[1].shape[-1])]
 
     def bind(
         self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
@@ -71,19 +74,32 @@ class MLP(LayeredNetwork):
     def phi(self, x: Tensor, layers: list[Tensor]) -> Tensor:
         below = [x.flatten(1), *layers]
         pairs = zip(self.parameters[0::2], self.parameters[1::2], below, layers, strict=False)
-        return torch.stack([(F.linear(s_below, weight, bias) * s).sum(dim=1) for weight, bias, s_below, s in pairs]).sum(dim=0)
+        return torch.stack([(self.driven(s_below, weight.mT, bias) * s).sum(dim=1) for weight, bias, s_below, s in pairs]).sum(dim=0)
+
+    def apart(self, rows: Tensor) -> Tensor:
+        """Rows [rows, ...] as products take them: of a stack, network by network, [networks, rows of each, ...]."""
+        return rows
+
+    def driven(self, below: Tensor, weight: Tensor, drive: Tensor, out: Tensor | None = None) -> Tensor:
+        """below · weight + drive, perhaps into `out`; below [rows, a], weight [a, b], drive [rows, b] or [b]."""
+        return below @ weight + drive if out is None else affine(below, weight, drive, out)
+
+    def by_sample(self, rows: Tensor, n: int, samples: Tensor | None) -> Tensor:
+        """Rows [rows, units] summed over the states of each of n samples; `samples` as in `parameter_gradient`."""
+        return sum_by_sample(rows, n, samples)
 
     def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
-        odd, even = state
-        weighted = odd * weights[:, None]
-        joint = weighted.T @ even
-        sums = (weighted.sum(dim=0), weights @ even)
-        first = sum_by_sample(weighted[:, self.columns[0]], x.shape[0], samples)
-        gradient = [first.T @ x.flatten(1), sums[0][self.columns[0]]]
+        odd, even = map(self.apart, state)
+        row_weights = self.apart(weights)
+        weighted = odd * row_weights[..., None]
+        joint = weighted.mT @ even
+        sums = (weighted.sum(dim=-2), (row_weights[..., None, :] @ even)[..., 0, :])
+        first = self.by_sample(weighted[..., self.columns[0]], x.shape[0], samples)
+        gradient = [first.mT @ self.apart(x.flatten(1)), sums[0][..., self.columns[0]]]
         for number in range(1, len(self.units)):
             below, columns = self.columns[number - 1], self.columns[number]
-            gradient.append(joint[below, columns].T if number % 2 == 1 else joint[columns, below])
-            gradient.append(sums[number % 2][columns])
+            gradient.append(joint[..., below, columns].mT if number % 2 == 1 else joint[..., columns, below])
+            gradient.append(sums[number % 2][..., columns])
         return gradient
 
 
@@ -107,7 +123,7 @@ class MLPDynamics(Dynamics):
 
     def _update(self, block: int, other: Tensor, factor: float | None = None) -> None:
         """Move one block by factor · (ρ(∂Φ/∂s) − s), all the way in a synchronous step; the new values go over its previous ones."""
-        new = affine(other, self.weights[block], self.drives[block], out=self.previous[block])
+        new = self.network.driven(other, self.weights[block], self.drives[block], out=self.previous[block])
         if self.beta is not None and self.target is not None and block == self.network.last_block:
             columns = self.network.columns[-1]
             pull = self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout)
@@ -149,7 +165,7 @@ class MLPDynamics(Dynamics):
             self.network.activate_(new.copy_(self.drives[block]))
         else:
             columns = self.network.columns[-1]
-            last = self.state[1 - block] @ self.weights[block][:, columns] + self.drives[block][..., columns]
+            last = self.network.driven(self.state[1 - block], self.weights[block][..., columns], self.drives[block][..., columns])
             last.addcmul_(self.network.cost.pull(self.state[block][:, columns], self.target, self.network.readout), self.beta)
             new.copy_(self.state[block])[:, columns] = self.network.activate_(last)
         self._accept(block, new, factor=1.0)

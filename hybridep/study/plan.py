@@ -70,6 +70,7 @@ class Plan:
 
     A searched trial that has been lost for `patience` epochs is not trained further; 0 trains all to the end. `histograms` has workers
     report those of activations; `tensorboard_seeds` gives each seed a run of its own in TensorBoard.
+    With a `stack` its trials, all of them fixed, train in this process instead of on Ray, so many networks at once.
     """
 
     protocol: TrialConfig
@@ -81,6 +82,7 @@ class Plan:
     histograms: bool = False
     tensorboard_seeds: bool = False
     deciding: Deciding | None = None
+    stack: int = 0
 
     @property
     def choices(self) -> dict[str, list[str]]:

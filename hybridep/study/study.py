@@ -25,7 +25,7 @@ from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNF
 from hybridep.study.resources import Resources
 
 # What may change when a study is continued; some may only grow. What is to be decided may also be said later.
-CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm", "decide", "margins", "decide_seeds")
+CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm", "decide", "margins", "decide_seeds", "stack")
 GROWING: Final = ("trials", "confirm", "decide_seeds")
 SAID_LATER: Final = ("shares", "contenders")
 
@@ -267,7 +267,7 @@ def train(
             shown.callback(progress.finish)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=None)
-            (session or tuning.run_session)(folder, plan, dataset, resources, progress)
+            (session or _session(plan))(folder, plan, dataset, resources, progress)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=now())
     except InvalidInput as error:
@@ -284,6 +284,12 @@ def train(
         print(f"Stopped. {go_on}", flush=True)
         return INTERRUPTED
     return COMPLETE
+
+
+def _session(plan: Plan) -> Session:
+    from hybridep.study import stacked, tuning
+
+    return stacked.run_stacked if plan.stack else tuning.run_session
 
 
 def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Callable[[Path], None]) -> None:

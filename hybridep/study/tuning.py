@@ -106,22 +106,35 @@ class StudyLog(tune.Callback):
         return {}  # Tune pickles its callbacks for a restore that is not used here
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.tick()
+
+    def tick(self) -> None:
+        """Show where the study stands; OutOfTime where its time is spent."""
         self.progress.show()
         self._front.renew()
         if time.monotonic() > self._deadline:
             raise OutOfTime("the time budget is spent")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        name = trial.config["trial"]
+        self.begin(trial.config)
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """A trial of this configuration starts or goes on."""
+        name = config["trial"]
         with stopping_on_storage_errors():
             self._folder.send_journal()
-            self._folder.trial(name).begin(trial.config)
+            self._folder.trial(name).begin(config)
         self.progress.began(name)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        name = trial.config["trial"]
+        self._deaths.pop(trial.config["trial"], None)
+        self.result(trial.config["trial"], result)
+
+    def result(self, name: str, result: dict[str, Any]) -> None:
+        """Write down what a trial reports of an epoch, or that it failed."""
         files = self._folder.trial(name)
-        self._deaths.pop(name, None)
+        for note in result.get("notes", ()):
+            self.progress.note(f"Trial {name}: {note}.")
         # Tune keeps the result as long as the study runs; the text need not stay with it.
         line = result.pop("line", None)
         with stopping_on_storage_errors():
