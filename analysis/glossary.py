@@ -16,7 +16,8 @@ GLOSSARY: Final[dict[str, str]] = {
     "spread draws": "Cheap updates come as evenly as possible instead of at random, as many as p_std asks for.",
     "residual": "How far the network still moves when its free phase is stopped: 0 is at rest.",
     "saturation": "The share of units at the ends of their range, where they learn no more.",
-    "collapsed": "Ended at the accuracy of guessing. A strategy that does so on one seed may do so on the next.",
+    "collapsed": "Ended at the accuracy of guessing, or relaxes in steps so large that its energy does not fall. "
+    "A strategy that does so on one seed may do so on the next.",
     "front": "The strategies that nothing else beats in both accuracy and cost.",
     "control": "Centered EP trained for fewer epochs: what spending less gives without any new strategy.",
     "fresh seeds": "Seeds that the search never saw: on them, a strategy cannot look good because it was selected for luck.",

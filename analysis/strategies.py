@@ -17,6 +17,8 @@ MEASURES = (
     *("train_acc", "val_acc", "test_acc", *COSTS, "updates", "cheap_updates", "longest_cheap_run"),
     *("p_std", "free_residual", "saturation", "agreement", "relative_bias", "collapsed"),
 )
+# As a trainer counts a run as collapsed: the share of samples whose energy does not fall though they move.
+MOST_RISING = 0.5
 TOTALS = (*COSTS, "updates", "cheap_updates")  # not comparable where training stopped early
 
 
@@ -90,7 +92,7 @@ def gather(study: Study, allow_collapse: bool = False) -> Strategies:
     used = done[fresh | ~done["strategy"].isin(confirmed)].drop_duplicates(["strategy", "seed"])
 
     by_seed, seeds = _over_seeds(used, finished[used.index])
-    notes = [*_unfinished_notes(rows, finished), *_count_as_guessing(by_seed, chance)]
+    notes = [*_unfinished_notes(rows, finished), *_count_as_guessing(by_seed, chance), *_rising_notes(used)]
     table = _means(_describe(used, study), by_seed)
     collapsed = table["collapsed"].fillna(0)
     stable = collapsed < 1 if allow_collapse else collapsed == 0
@@ -169,6 +171,14 @@ def _count_as_guessing(by_seed: dict[str, np.ndarray], chance: float) -> list[st
         by_seed[measure][lost] = chance
     by_seed["collapsed"][lost] = 1.0
     return [f"{int(lost.sum())} finished runs have no test accuracy (they diverged): they count as collapsed, at chance ({chance:.1%})."]
+
+
+def _rising_notes(used: pd.DataFrame) -> list[str]:
+    rising = int((used["energy_rises"] > MOST_RISING).sum())
+    if not rising:
+        return []
+    runs, their = ("1 run", "its") if rising == 1 else (f"{rising} runs", "their")
+    return [f"{runs} collapsed because gradient steps do not lower {their} energy: the step size is too large, take a smaller --step-size."]
 
 
 def _partly_trained(rows: pd.DataFrame, done: pd.DataFrame) -> set[str]:

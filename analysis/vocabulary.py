@@ -14,7 +14,7 @@ SHARED_COLUMNS = (
 EPOCH_COLUMNS = (
     *("epoch", "updates", "p_std", "cheap_updates", "nudged_phases", "free_steps", "nudged_steps", "longest_cheap_run"),
     *("train_acc", "val_acc", "test_acc", "train_loss", "free_residual", "saturation", "collapsed", "learning_rate", "epoch_seconds"),
-    *("agreement", "relative_bias", "load"),  # where they were measured
+    *("agreement", "relative_bias", "energy_rises", "load"),  # where they were measured
 )
 TOTAL_COLUMNS = ("relaxation_steps", "train_seconds")
 # Every column of trials.csv that is not a field of the configuration.

@@ -59,6 +59,18 @@ _CONVOLUTIONAL: Final[dict[str, Any]] = {
     "T2": 20,
 }
 
+# Clipped states, steps of half the way: Scellier and Bengio (2017). docs/hopfield.md has the search for the rest.
+_HOPFIELD: Final[dict[str, Any]] = {
+    "network": "graph",
+    "dynamics": "energy",
+    "step_size": 0.5,
+    "activation": "unit_hard_sigmoid",
+    "std_factor": 3.0,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "batch_size": 64,
+}
+
 
 @dataclass(frozen=True)
 class Published:
@@ -159,6 +171,34 @@ PRESETS: Final[dict[str, Preset]] = {
         tolerance=5e-4,
         seeds=(1, 2, 3),
         title="Fashion-MNIST, convolutional (the collapse bench)",
+    ),
+    "hopfield-mnist": Preset(
+        TrialConfig.create(
+            dataset="mnist", sizes=(512, 10), T1=20, T2=10, beta=0.5, learning_rates=(0.1,), init_gain=0.7, epochs=10, **_HOPFIELD
+        ),
+        tolerance=1e-4,
+        seeds=(1, 2, 3),
+        title="MNIST, continuous Hopfield network",
+    ),
+    "hopfield-conv": Preset(
+        TrialConfig.create(
+            dataset="fashion-mnist",
+            train_samples=20_000,
+            channels=(16, 32),
+            kernel=5,
+            padding=0,
+            sizes=(10,),
+            T1=60,
+            T2=20,
+            beta=0.25,
+            learning_rates=(0.1, 0.05, 0.02),
+            init_gain=0.6,
+            epochs=8,
+            **{**_HOPFIELD, "std_factor": 1.0, "weight_decay": 3e-4},
+        ),
+        tolerance=1e-3,
+        seeds=(1, 2, 3),
+        title="Fashion-MNIST, convolutional Hopfield network",
     ),
 }
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from hybridep.collapse import collapsed
 from hybridep.config import TrialConfig, require_gpu
 from hybridep.datasets import Dataset, split
+from hybridep.descent import rising_share
 from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
 from hybridep.kernels import numpy_on_one_thread
@@ -27,6 +28,8 @@ from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.starts import make_starts
 from hybridep.streams import stream
 
+# Where the energy of more than this share of the samples does not fall, the step size is too large, and nothing can be learned.
+MOST_RISING = 0.5
 EVALUATION_BATCH = 256
 HISTOGRAM_BINS = 32
 
@@ -173,6 +176,7 @@ class Trainer:
         `sums` over its updates are what `_update` returns; what the network now predicts comes with the labels.
         """
         free_steps, nudged_steps, correct, loss, residual, saturation = sums
+        rising = rising_share(self.network, self.relaxation, self.test_images.batch(self.test_rows[:EVALUATION_BATCH])[0])
         self.free_steps += free_steps
         self.nudged_steps += nudged_steps
         self.epoch += 1
@@ -194,8 +198,9 @@ class Trainer:
             "saturation": saturation / n,
             "agreement": _mean([seen.agreement for seen in self._measured]),
             "relative_bias": _mean([seen.relative_bias for seen in self._measured]),
-            "collapsed": self.diverged or collapsed(*(held_out if len(self.validation_rows) else tested)),
+            "collapsed": self.diverged or rising > MOST_RISING or collapsed(*(held_out if len(self.validation_rows) else tested)),
             "learning_rate": learning_rate(self.base_rates[0], self.epoch - 1, self.config),
+            **({"energy_rises": rising} if self.network.descends else {}),
         }
 
     def _update(self, batch: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from studies.benchmarking.parts import part_times
 from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
 from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
 
-BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
+BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10", "hopfield-mnist", "hopfield-conv")
 MEASURED: Final = ("standard", "centered")
 # fashion-conv's own 30 free steps are few on purpose, to provoke collapse; here it is relaxed as cifar10 is.
 FREE_STEPS: Final = {"fashion-conv": 150}
@@ -50,7 +50,8 @@ ROW_SECONDS: Final = 0.2
 @dataclass(frozen=True)
 class Args(HereArgs):
     protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv")
-    """What to measure: mnist, fashion-mnist, fashion-conv, cifar10. The last takes several times as long as the others together."""
+    """What to measure: mnist, fashion-mnist, fashion-conv, hopfield-mnist, hopfield-conv, or cifar10, which takes several times as long as
+    the others together."""
     updates: tuple[int, ...] = (0, 500)
     """After how many updates of training to measure. Adaptive trains, with the centered estimator."""
     tolerances: tuple[float, ...] = ()

@@ -13,7 +13,7 @@ from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
 
-TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv")
+TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv", "hopfield-mnist", "hopfield-conv")
 POLICIES: Final = ("fixed", "adaptive", "converged")
 # The free phase run to rest: what then differs between strategies is the bias in β alone.
 CONVERGED: Final[dict[str, Any]] = {"relaxation": "adaptive", "tolerance": 1e-6, "T1": 300}
@@ -22,9 +22,10 @@ CONVERGED: Final[dict[str, Any]] = {"relaxation": "adaptive", "tolerance": 1e-6,
 @dataclass(frozen=True)
 class Args(FolderArgs):
     table: str | None = None
-    """mnist (Table 1), fashion-mnist (Table 2), cifar10 (Table 3), or fashion-conv, a bench on which one-sided updates collapse."""
+    """mnist (Table 1), fashion-mnist (Table 2), cifar10 (Table 3), fashion-conv, a bench on which one-sided updates collapse, or
+    hopfield-mnist and hopfield-conv, continuous Hopfield networks."""
     strategies: tuple[str, ...] = ()
-    """Strategies to run; those of the table if not given (fashion-conv: the thesis's five, random_sign and negative)."""
+    """Strategies to run; those of the table if not given (where the thesis has none: its five and those of one nudged phase)."""
     relaxation: tuple[str, ...] = ()
     """One or more of fixed (T1 and T2 steps, as in the thesis), adaptive (to --tolerance, within T1 and T2) and converged (to 1e-6 within
     300 free steps); fixed if not given, fixed and converged for fashion-conv."""

@@ -89,6 +89,14 @@ def test_convolutional_networks_follow_the_same_orders(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "s" / "slopes.csv")["order"].to_numpy() == pytest.approx([1, 2, 4], abs=0.1)
 
 
+def test_hopfield_networks_follow_the_same_orders(tmp_path: Path) -> None:
+    network = "--network graph --sizes 16 12 10 --skip x:y h1:y --lateral h1 --dynamics energy --activation tanh"
+    data = "--train-samples 64 --test-samples 100 --trained 0 --samples 3"
+    sweep = f"--beta-range 1e-4 0.3 --estimators standard centered fourth_order --out {tmp_path / 's'}"
+    assert main(f"{network} {data} {sweep}".split()) == 0
+    assert pd.read_csv(tmp_path / "s" / "slopes.csv")["order"].to_numpy() == pytest.approx([1, 2, 4], abs=0.1)
+
+
 def test_phases_that_never_rest_are_told_and_not_fitted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     # Max pooling under an odd activation: for some samples the pooling choices of a step undo those of the step before.
     network = "--protocol fashion-conv --channels 4 8 --activation tanh --pooling max --learning-rates 0.05 --init-gain 1"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.datasets import DatasetInfo
+from hybridep.datasets import DatasetInfo, load
 from hybridep.estimators import stencil
 from hybridep.graphs import Graph
 from hybridep.networks import make_network
@@ -16,6 +16,7 @@ from hybridep.networks.graph import colouring
 from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, FixedSteps
 from hybridep.streams import stream
+from hybridep.trainer import Trainer
 from tests.oracle import ACTIVATIONS, POOLS, STENCILS, assert_same_gradient, furthest, rows, table, units
 
 EXAMPLES = settings(max_examples=60, deadline=None)
@@ -407,6 +408,34 @@ def test_layers_that_an_edge_joins_are_never_in_one_group():
     assert colouring(6, [(layer, layer + 1) for layer in range(5)]) == [[0, 2, 4], [1, 3, 5]]
 
 
+# Step sizes
+
+
+@pytest.mark.parametrize("step_size", [0.5, 3.0])
+def test_a_step_size_at_which_the_energy_does_not_fall_is_told_as_collapse(step_size):
+    config = TrialConfig.create(**{**ENERGETIC, "step_size": step_size})
+    row = Trainer(config, load("digits")).train_epoch()
+    assert row["collapsed"] == (step_size == 3.0)
+    assert (row["energy_rises"] > 0.5) == (step_size == 3.0)
+
+
+def test_a_network_whose_steps_are_no_descent_has_no_energy_that_could_rise():
+    assert "energy_rises" not in Trainer(TrialConfig.create(**{**ENERGETIC, "dynamics": "primitive"}), load("digits")).train_epoch()
+
+
+# Training
+
+
+def test_a_graph_goes_on_from_its_state_as_if_never_stopped():
+    config = TrialConfig.create(**ENERGETIC, cheap="alternating", skip=("x:y",), lateral=("h1",), epochs=3, relaxation="adaptive")
+    one, other = (Trainer(config, load("digits")) for _ in range(2))
+    one.train_epoch()
+    other.load_state_dict(one.state_dict())
+    rows = [{**trainer.train_epoch(), "epoch_seconds": 0, "agreement": 0, "relative_bias": 0} for trainer in (one, other)]
+    assert rows[0] == rows[1]
+    assert rows[0]["test_acc"] > 0.5
+
+
 # Words on the command line
 
 
@@ -432,6 +461,17 @@ def test_edges_are_read_from_words():
     assert [len(bias) for bias in case.network.parameters[1::2]] == [2, 4, 3, 2, 0, 0, 0]
 
 
+ENERGETIC = {
+    "network": "graph",
+    "sizes": (32, 10),
+    "dynamics": "energy",
+    "activation": "unit_hard_sigmoid",
+    "beta": 0.5,
+    "T1": 20,
+    "T2": 10,
+    "train_samples": 600,
+    "std_factor": 2.0,
+}
 GRAPH = {"network": "graph", "channels": (3,), "sizes": (6, 5, 10)}
 
 

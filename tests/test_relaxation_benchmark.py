@@ -25,6 +25,7 @@ MLP = TrialConfig(sizes=(64, 12, 8, 10), T1=7, T2=4, beta=0.5)
 CONV = TrialConfig(
     network="conv", channels=(3, 4), sizes=(6, 10), activation="hard_sigmoid", init_gain=1.0, T1=7, T2=4, beta=0.35, learning_rates=(0.1,)
 )
+ENERGY = CONV.replace(network="graph", activation="unit_hard_sigmoid", dynamics="energy", pooling="max")
 AVERAGE = CONV.replace(pooling="average", kernel=2, padding=0, channels=(3,))
 
 
@@ -35,7 +36,7 @@ def minibatch(n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("estimator", ["standard", "centered", "second_order"])
-@pytest.mark.parametrize("config", [MLP, CONV, AVERAGE], ids=["mlp", "max-pooling", "average-pooling"])
+@pytest.mark.parametrize("config", [MLP, CONV, AVERAGE, ENERGY], ids=["mlp", "max-pooling", "average-pooling", "energy"])
 def test_autograd_and_fixed_steps_give_the_same_gradient(config: TrialConfig, estimator: str) -> None:
     closed_form = ClosedForm(config, FixedSteps(config.T1, config.T2), torch.float64)
     autograd = AutogradEP(config, torch.float64)

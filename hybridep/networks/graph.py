@@ -77,6 +77,7 @@ class GraphNetwork(LayeredNetwork):
         like: Tensor,
     ) -> None:
         super().__init__(activation, cost)
+        self.descends = step_size is not None
         self.rule: Rule = Primitive(activation) if step_size is None else Energy(activation, step_size)
         names = [name for name in wiring.shapes if name != INPUT and not (self.cost.has_readout and name == OUTPUT)]
         self.shapes = [wiring.shapes[name] for name in names]

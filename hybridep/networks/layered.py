@@ -56,6 +56,9 @@ class LayeredNetwork(ABC):
     Initial values are PyTorch's default (uniform within 1/√fan-in) times `init_gain`, weights and biases alike.
     """
 
+    # Whether a synchronous step is one of gradient descent on −`phi`, which lowers it where the step's size fits.
+    descends: bool = False
+
     def __init__(self, activation: str, cost: str) -> None:
         self.activate_, self.lowest, self.highest = ACTIVATIONS[activation]
         self.activation = ORACLE_ACTIVATIONS[activation]

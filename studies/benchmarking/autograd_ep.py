@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hybridep.architectures import Convolutional
 from hybridep.config import TrialConfig
 from hybridep.estimators import Stencil
+from hybridep.graphs import Graph
 from hybridep.kernels import flat
 from hybridep.networks.layered import ORACLE_ACTIVATIONS
 from studies.benchmarking.implementation import Outcome, sgd
@@ -23,7 +24,9 @@ POOLING: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class AutogradEP:
-    """T1 and T2 synchronous steps of s ← ρ(∂Φ/∂s); weights follow the difference of Φ between the phases. Squared error only.
+    """T1 and T2 synchronous steps of s ← ρ(∂Φ/∂s); weights follow the difference of Φ between the phases. Squared error, chains only.
+
+    Of a graph with dynamics=energy, Φ is −E and a step s ← clip(s + ε ∂Φ/∂s), for activations that are straight between their bounds.
 
     It computes what `FixedSteps` computes in closed form, on contiguous [n, channels, height, width] tensors. It is here to be compared
     with: nothing is done to make it fast, and nothing to make it slow.
@@ -37,6 +40,7 @@ class AutogradEP:
             (network.kernel, network.stride, network.padding, network.pooling) if isinstance(network, Convolutional) else (1, 1, 0, "none")
         )
         self.activation = ORACLE_ACTIVATIONS[network.activation]
+        self.step_size = network.step_size if isinstance(network, Graph) and network.dynamics == "energy" else None
         self.pool = POOLING[pooling]
         self.shapes = config.layer_shapes()
         self.synapses: list[nn.Conv2d | nn.Linear] = [
@@ -56,6 +60,8 @@ class AutogradEP:
                 phi = phi + (self.pool(synapse(below)) * above).sum(dim=(1, 2, 3))
             else:
                 phi = phi + (synapse(below.flatten(1)) * above).sum(dim=1)
+        if self.step_size is not None:
+            phi = phi - 0.5 * torch.stack([s.square().flatten(1).sum(dim=1) for s in neurons]).sum(dim=0)
         if beta != 0:
             phi = phi - beta * 0.5 * ((neurons[-1] - target) ** 2).sum(dim=1)
         return phi
@@ -63,6 +69,8 @@ class AutogradEP:
     def relax(self, x: Tensor, neurons: list[Tensor], target: Tensor, beta: float, steps: int) -> list[Tensor]:
         for _ in range(steps):
             gradients = torch.autograd.grad(self.phi(x, neurons, target, beta).sum(), neurons)
+            if self.step_size is not None:
+                gradients = tuple(s.detach() + self.step_size * gradient for s, gradient in zip(neurons, gradients, strict=True))
             neurons = [self.activation(gradient).requires_grad_() for gradient in gradients]
         return neurons
 
