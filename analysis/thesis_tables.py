@@ -97,6 +97,8 @@ def make_table(studies: Sequence[Study]) -> ThesisTable:
     curves = pd.concat([study.curves.assign(study=place) for place, study in enumerate(studies)], ignore_index=True)
     curves = curves.merge(done[["study", "trial_id", "name", "policy"]], on=["study", "trial_id"])
     rows = pd.DataFrame([_row(name, own, curves) for _, own in done.groupby(["policy_rank", "policy", "rank"], sort=True)])
+    if (images := _shared(headers, "arguments", "data_note")) != "None":
+        rows["changed"] = [", ".join(filter(None, (images, told))) for told in rows["changed"]]
     notes = [note for study in studies for note in study.notes]
     if len(done) < len(trials):
         notes.append(f"{len(trials) - len(done)} of {len(trials)} trials have not trained to their last epoch; the table is made without.")

@@ -32,8 +32,8 @@ CONVERGED = Adaptive(tolerance=1e-9, T1=10_000, T2=1_000, over_relaxation=TO_RES
 
 @dataclass(frozen=True)
 class Args(DiagnosticArgs):
-    estimators: tuple[str, ...] = ("standard", "centered")
-    """The estimators to align: of those whose signs average out: standard, centered, alternating and others."""
+    estimators: tuple[str, ...] = ("standard", "centered", "alternating")
+    """The estimators to align: of those whose signs average out: standard, centered, alternating (mean of both signs) and others."""
     strategy: str = "standard"
     """What trains the network: standard (Appendix B), centered, cosine, inverse_cosine, stochastic, random_sign or negative."""
     checkpoints: tuple[int, ...] = CHECKPOINTS

@@ -50,6 +50,8 @@ class Args(FolderArgs):
     """Epochs from full learning rates to the lowest; those of the run if not given, 100 in the code that the thesis extends."""
     crops: Literal["black", "edge"] | None = None
     """cifar10: what random crops are padded with, black or the edge's pixels; the table's if not given."""
+    data_note: str | None = None
+    """What the images are where they are not the official ones, as "a JPEG copy of the images"; every output says so."""
     precision: Literal["float32", "tf32"] | None = None
     """Of products on a GPU: float32 if not given; tf32 rounds their factors for tensor cores, but in a phase's last steps."""
 

@@ -108,7 +108,9 @@ def test_a_full_run_has_the_twelve_checkpoints_of_the_thesis(monkeypatch: pytest
 
 
 def test_the_network_is_trained_by_the_strategy_that_is_named(small: Path, rows: pd.DataFrame, tmp_path: Path) -> None:
-    assert main([*SMALL, "--strategy", "centered", "--seeds", "3", "--out", str(tmp_path / "s")]) == 0
+    assert (
+        main([*SMALL, "--estimators", "standard", "centered", "--strategy", "centered", "--seeds", "3", "--out", str(tmp_path / "s")]) == 0
+    )
     others = pd.read_csv(tmp_path / "s" / "alignment.csv", dtype={"layer": str})
     keys = ["epoch", "phases", "estimator", "layer"]
     mine = rows[(rows["seed"] == 3) & (rows["estimator"] != "random_sign")].set_index(keys)["cosine"]

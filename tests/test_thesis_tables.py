@@ -306,6 +306,11 @@ def test_another_kind_of_study_is_refused(tmp_path: Path, capsys: pytest.Capture
         (replace(FASHION, epochs=60), None, ("Changed protocol: epochs 60 instead of 50.",)),
         (replace(FASHION, seeds=(42, 123, 456, 789, 7)), None, ("Changed protocol: seeds 7 instead of the published.",)),
         (Args(table="cifar10", epochs=5), None, ("Shrunk run: 5 of 50 epochs.",)),
+        (
+            Args(table="cifar10", epochs=5, crops="black", data_note="a JPEG copy of the images"),
+            None,
+            ("Shrunk run: 5 of 50 epochs.", "Changed protocol: a JPEG copy of the images, crops black instead of edge."),
+        ),
         (Args(table="fashion-conv"), None, ()),
     ],
 )

@@ -1,0 +1,208 @@
+"""Watch why estimators of one nudged phase collapse or do not: what is left of relaxation, their bias, and whether updates cancel it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from tyro.conf import arg
+
+from analysis.mechanism import draw, report
+from hybridep.command import as_command
+from hybridep.config import InvalidInput, TrialConfig
+from hybridep.datasets import Dataset, load
+from hybridep.diagnostics import agreement, difference, free_phase, norm, relative_norm
+from hybridep.kernels import use_threads
+from hybridep.nudging import Nudging
+from hybridep.phases import relax, weigh
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
+from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.ranges import MOST_THREADS, require, require_seeds
+from hybridep.study.recorded import Job, run_here
+from hybridep.trainer import Trainer
+
+PROTOCOL = "fashion-conv"
+KNOWN = {**STRATEGIES, **ONE_SIDED}
+WATCHED = ("standard", "random_sign", "alternating", "split_sign", "centered")
+ROWS = "mechanism.csv"
+Gradient = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Args(HereArgs):
+    strategies: tuple[str, ...] = WATCHED
+    """Strategies to train and watch."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to train on; the collapse bench's own if not given."""
+    epochs: int | None = None
+    """Epochs; the collapse bench's own if not given. Fewer are the beginning of the whole run."""
+    train_samples: int | None = None
+    """First N training images; the collapse bench's own if not given."""
+    every: int = 10
+    """Two updates in a row are watched, then none until so many updates have passed since the first of them."""
+    data_dir: Path | None = None
+    """Folder with the files of Fashion-MNIST: torchvision's layout or the official files."""
+    threads: int = 1
+    """CPU threads."""
+    earlier: Annotated[Path | None, arg(name="resume")] = None
+    """Folder of a run that was cut short: what it finished is taken over, the rest is trained. With the same other arguments."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is trained and what an earlier run has left of it."""
+
+    protocol: TrialConfig
+    seeds: tuple[int, ...]
+    done: pd.DataFrame
+
+
+def job(args: Args) -> Job:
+    check_choices("strategies", args.strategies, KNOWN, least=1)
+    require("every", args.every, 2, 10**6)
+    require("threads", args.threads, 1, MOST_THREADS)
+    values = {name: getattr(args, name) for name in ("epochs", "train_samples") if getattr(args, name) is not None}
+    # The learning rates fall as in the whole run: fewer epochs are its beginning.
+    protocol = PROTOCOLS[PROTOCOL].replace(decay_epochs=PROTOCOLS[PROTOCOL].epochs, **values)
+    seeds = args.seeds or PRESETS[PROTOCOL].seeds
+    require_seeds("seeds", seeds)
+    about = {"protocol": protocol.flat("json"), "seeds": list(seeds), "every": args.every}
+    watch = Watch(protocol, seeds, finished(args, about))
+    dataset = load(protocol.dataset, args.data_dir)
+    return Job(partial(study, args, watch, dataset), {**about, "dataset": dataset.described()})
+
+
+def finished(args: Args, about: dict[str, Any]) -> pd.DataFrame:
+    """The rows of whole runs in the earlier folder, none where there is no such folder."""
+    if args.earlier is None:
+        return pd.DataFrame()
+    try:
+        begun = json.loads((args.earlier / "study.json").read_text(encoding="utf-8"))
+        rows = pd.read_csv(args.earlier / ROWS)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"--resume {args.earlier}: holds no {ROWS} of an earlier run ({error})") from None
+    for name in ("protocol", "every"):
+        if begun.get(name) != about[name]:
+            raise InvalidInput(f"--resume {args.earlier}: was begun with another {name}, give the arguments that it was begun with")
+    return rows
+
+
+def study(args: Args, watch: Watch, dataset: Dataset, folder: Path) -> None:
+    """Train each seed with each strategy; the files are renewed after each run."""
+    use_threads(args.threads)
+    rows = watch.done
+    for seed in watch.seeds:
+        for strategy in args.strategies:
+            if len(rows) and ((rows["strategy"] == strategy) & (rows["seed"] == seed)).any():
+                continue
+            config = watch.protocol.replace(**KNOWN[strategy], seed=seed)
+            new = pd.DataFrame([{"strategy": strategy, "seed": seed, **row} for row in watched(config, dataset, args.every)])
+            rows = pd.concat([rows, new], ignore_index=True)
+            rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
+            print(f"{strategy}, seed {seed}: {new['test_acc'].iloc[-1]:.1%} after {config.epochs} epochs", flush=True)
+    rows = rows[rows["strategy"].isin(args.strategies) & rows["seed"].isin(watch.seeds)]
+    rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
+    draw(rows, folder, caption(watch))
+    print(report(rows))
+
+
+def caption(watch: Watch) -> str:
+    """What the figure shows, in a line."""
+    protocol = watch.protocol
+    whole = PROTOCOLS[PROTOCOL].epochs
+    epochs = f"the first {protocol.epochs} of {whole} epochs" if protocol.epochs < whole else f"{protocol.epochs} epochs"
+    many = f"{len(watch.seeds)} seed{'s' * (len(watch.seeds) > 1)}"
+    images = protocol.train_samples
+    return f"{protocol.dataset}, {images:,} images, {protocol.network.layout}, T1 = {protocol.T1}, {epochs}, {many}"
+
+
+def watched(config: TrialConfig, dataset: Dataset, every: int) -> Iterator[dict[str, Any]]:
+    """A row for each watched update, with the test accuracy at the end of its epoch."""
+    trainer = WatchedTrainer(config, dataset, every)
+    while trainer.epoch < config.epochs:
+        row = trainer.train_epoch()
+        for found in trainer.found:
+            yield {**found, "epoch": row["epoch"], "test_acc": row["test_acc"]}
+        trainer.found.clear()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one minibatch before its update: the centered gradient and what the first-order bias adds to standard's, [parameters] each."""
+
+    centered: Gradient
+    bias: Gradient
+    residual: float
+    drift: float
+
+
+class WatchedTrainer(Trainer):
+    """Trains as usual; `found` holds what was measured at the watched updates."""
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, every: int) -> None:
+        super().__init__(config, dataset)
+        self.every = every
+        self.found: list[dict[str, Any]] = []
+        self.last: tuple[int, Gradient, Gradient, Gradient] | None = None
+
+    def _update(self, batch: Tensor) -> Tensor:
+        number = self.mixture.updates
+        if number % self.every > 1:
+            return super()._update(batch)
+        weights = norm([parameter for parameter in self.network.parameters if parameter.dim() > 1])
+        measured = self.measure(batch)
+        sums = super()._update(batch)
+        # The gradient that was used descends the loss; the optimizer's is its negative.
+        error = difference([-parameter.grad for parameter in self.network.parameters if parameter.grad is not None], measured.centered)
+        row = {
+            "update": number,
+            "free_residual": measured.residual,
+            "drift": measured.drift,
+            "bias": relative_norm(measured.bias, measured.centered),
+            "error": relative_norm(error, measured.centered),
+            "weight_norm": weights,
+            "bias_alignment": np.nan,
+            "error_of_pair": np.nan,
+        }
+        if self.last is not None and self.last[0] == number - 1:
+            _, centered, bias, before = self.last
+            row["bias_alignment"] = agreement(measured.bias, bias).cosine
+            row["error_of_pair"] = relative_norm(added(error, before), added(measured.centered, centered))
+        self.last = number, measured.centered, measured.bias, error
+        self.found.append(row)
+        return sums
+
+    def measure(self, batch: Tensor) -> Measured:
+        """Relax a minibatch with +β, −β and without a nudge, for T2 steps each, from where its free phase ended."""
+        n, beta = len(batch), self.config.beta
+        x, labels = self.images.batch(self.train_rows[batch])
+        target = self.images.one_hot(labels)
+        drive, free = free_phase(self.network, self.relaxation, x)
+        one = np.full(n, 1 / (beta * n), dtype=np.float32)
+        nudges = [np.full(n, sign * beta, dtype=np.float32) for sign in (1, -1, 0)]
+
+        def table(plus: float, minus: float, none: float) -> Nudging:
+            return Nudging.whole(n, nudges, [plus * one, minus * one, none * one], -(plus + minus + none) * one)
+
+        states = relax(self.network, self.relaxation, table(0, 0, 0), drive, free, target)
+        centered, bias, drift = (
+            weigh(self.network, table(*weights), x, states, target) for weights in ((0.5, -0.5, 0), (0.5, 0.5, 0), (0, 0, 1))
+        )
+        return Measured(centered, bias, float(free.residual.mean()), relative_norm(drift, centered))
+
+
+def added(first: Gradient, second: Gradient) -> Gradient:
+    return [a + b for a, b in zip(first, second, strict=True)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_here("collapse_mechanism", Args, job, argv)
+
+
+if __name__ == "__main__":
+    as_command(main)
