@@ -579,3 +579,14 @@ def test_names_stand_beside_their_points_and_on_nothing():
         assert spot.box.within(area) and not spot.box.overlaps(taken)
         taken = np.vstack([taken, spot.box.edges])
     assert place(points[:1], ["strategy 0"], [5.0], dots, area) == [None]  # nothing so near is free
+
+
+def test_runs_whose_energy_does_not_fall_are_told_with_the_reason(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", trials=0, epochs=EPOCHS, seeds=SEEDS)
+    assert not any("energy" in note for note in gather(read_study(study)).notes)
+    lines = records("b1b2c_00001", "steep", "search", SEEDS, {"family": "constant", "skew": 0.5}, EPOCHS)
+    shares = [0.9, 0.2, 1.0]
+    write_trial(study, [{**line, "energy_rises": 0.7, "energy_rises_by_seed": shares[: len(SEEDS)]} for line in lines])
+    runs = sum(share > 0.5 for share in shares[: len(SEEDS)])
+    (note,) = (note for note in gather(read_study(study)).notes if "energy" in note)
+    assert note.startswith(f"{runs} run") and "take a smaller --step-size" in note
