@@ -33,7 +33,7 @@ EXPLANATIONS: Final = {
 # Columns that have nothing to tell where the thesis has no such table.
 COMPARISONS: Final = ("Thesis: accuracy (%)", "Difference (points)", "Difference (std)", "Thesis: nudged phases")
 MISSING: Final = "—"
-RELAXATION_FIELDS: Final = ("relaxation", "T1", "T2", "tolerance")
+RELAXATION_FIELDS: Final = ("relaxation", "T1", "T2", "tolerance", "start")
 # What a field was in a study that was begun before there was one.
 STANDING: Final = {name: info.default for name, info in TrialConfig.model_fields.items() if not info.is_required()}
 # Fields in which the trials of a table differ by what they are; every other one is the protocol's.
@@ -138,9 +138,10 @@ def _described(trials: pd.DataFrame, study: int) -> pd.DataFrame:
 
 def policy_words(row: Mapping[Any, Any]) -> str:
     """A relaxation policy as the table names it."""
+    start = ", from the last epoch's equilibria" if row["start"] == "last" else ""
     if row["relaxation"] == "fixed":
-        return f"fixed, T1 = {row['T1']}"
-    return f"adaptive to {_short(row['tolerance'])} within T1 = {row['T1']}"
+        return f"fixed, T1 = {row['T1']}{start}"
+    return f"adaptive to {_short(row['tolerance'])} within T1 = {row['T1']}{start}"
 
 
 def _short(value: float) -> str:

@@ -12,6 +12,7 @@ from hybridep.study.choices import check_choice, check_choices
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
+from search_spaces.pieces import STARTS
 
 TABLES: Final = ("mnist", "fashion-mnist", "cifar10", "fashion-conv", "hopfield-mnist", "hopfield-conv")
 POLICIES: Final = ("fixed", "adaptive", "converged")
@@ -31,6 +32,9 @@ class Args(FolderArgs):
     300 free steps); fixed if not given, fixed and converged for fashion-conv."""
     tolerance: float | None = None
     """adaptive: a sample has converged when no unit moves by more in a step; as the relaxation benchmark chose it if not given."""
+    start: tuple[str, ...] = ()
+    """Where free phases start, one or both of zeros (as in the thesis) and last (the last epoch's equilibrium of the same image); zeros
+    if not given."""
     seeds: tuple[int, ...] = ()
     """Seeds, each a trial of its own; the table's if not given. With fewer, fewer epochs or fewer images, every output says so."""
     epochs: int | None = None
@@ -114,9 +118,13 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
         "adaptive": {"relaxation": "adaptive", "tolerance": tolerance, "T1": protocol.T1},
         "converged": CONVERGED,
     }
-    for name in names:
-        protocol.replace(**policies[name])
-    return {name: policies[name] for name in names}
+    check_choices("start", args.start, STARTS)
+    chosen = {name: policies[name] for name in names}
+    if args.start:
+        chosen = {f"{name}-{start}": {**policies[name], "start": start} for name in names for start in args.start}
+    for policy in chosen.values():
+        protocol.replace(**policy)
+    return chosen
 
 
 def write_report(folder: Path) -> None:
