@@ -63,6 +63,11 @@ class Space:
         """Whether it chooses if whole minibatches or single samples are drawn."""
         return any(piece in self.pieces for piece in (estimators, cheap))
 
+    @property
+    def has_warm_starts(self) -> bool:
+        """Whether some of its strategies start free phases from the last epoch's equilibria."""
+        return relaxation in self.pieces and "last" in self.limits.starts
+
     def __call__(self, trial: "BaseTrial") -> Overrides:
         overrides: Overrides = {}
         for piece in self.pieces:

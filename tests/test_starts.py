@@ -6,6 +6,8 @@ import torch
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, load
 from hybridep.presets import PROTOCOLS
+from hybridep.starts import FromLast
+from hybridep.study.start_memory import kept_bytes
 from hybridep.trainer import Trainer
 
 SMALL = {
@@ -21,6 +23,8 @@ SMALL = {
 NETWORKS = {
     "mlp": {"sizes": (64, 24, 16, 10)},
     "conv": {"network": "conv", "channels": (4, 6), "sizes": (10,), "activation": "hard_sigmoid"},
+    "graph": {"network": "graph", "channels": (3,), "sizes": (12, 10), "skip": ("c1:y",), "lateral": ("h1",), "activation": "hard_sigmoid"},
+    "energy": {"network": "graph", "sizes": (12, 10), "dynamics": "energy", "activation": "unit_hard_sigmoid"},
     "cross-entropy": {"network": "conv", "channels": (4,), "sizes": (12, 10), "pooling": "average", "cost": "cross_entropy"},
 }
 
@@ -120,3 +124,12 @@ def test_a_trial_goes_on_from_the_state_of_one_that_kept_no_equilibria(digits, e
 def test_augmented_images_have_no_last_equilibrium():
     with pytest.raises(ValueError, match="start last: must be zeros with augment"):
         PROTOCOLS["cifar10"].replace(start="last")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_memory_is_what_is_said_before(digits, network):
+    trainer = Trainer(small(network), digits)
+    assert isinstance(trainer.starts, FromLast)
+    assert kept_bytes(small(network), 100) == trainer.starts.nbytes > 0
+    state = trainer.state_dict()["starts"]
+    assert sum(block.nbytes for block in state["kept"]) == trainer.starts.nbytes

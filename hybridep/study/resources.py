@@ -18,6 +18,7 @@ from hybridep.study.ranges import MOST_TRIALS, require
 LEAST_SHARE: Final = 1e-4
 MOST_CPUS: Final = 100_000
 MOST_SECONDS: Final = 366 * 86_400
+MEMORY_RANGE: Final = (1e-6, 1e6)  # GiB
 SHORT_FOLDER: Final = "/tmp"
 # What Linux allows, and the longest name that Ray gives to a socket below its folder.
 MOST_SOCKET_BYTES: Final = 107
@@ -70,6 +71,8 @@ class Resources:
     """Trials at a time; as many as there is room for if not given."""
     time_budget: float | None = None
     """Seconds after which the study stops, to be continued with --resume."""
+    start_memory: float = 4.0
+    """GiB that a trial may keep its images' last equilibria in, where free phases start from them (start last)."""
 
     def __post_init__(self) -> None:
         if self.cpus_per_trial is not None:
@@ -78,6 +81,7 @@ class Resources:
             require("gpus-per-trial", self.gpus_per_trial, LEAST_SHARE, 1, "or 0; a trial runs on one device")
         if self.max_concurrent is not None:
             require("max-concurrent", self.max_concurrent, 1, MOST_TRIALS)
+        require("start-memory", self.start_memory, *MEMORY_RANGE, "in GiB")
         if self.time_budget is not None and not 0 < self.time_budget <= MOST_SECONDS:
             raise InvalidInput(f"--time-budget {self.time_budget:g}: must be more than 0 seconds and at most {MOST_SECONDS:,}, a year")
 

@@ -23,6 +23,7 @@ from hybridep.study.plan import Plan
 from hybridep.study.progress import Progress
 from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
+from hybridep.study.start_memory import state_start_memory
 
 # What may change when a study is continued; some may only grow. What is to be decided may also be said later.
 CHANGEABLE: Final = ("resume", "resources", "data_dir", "trials", "confirm", "decide", "margins", "decide_seeds", "stack")
@@ -154,6 +155,7 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
     }
     option = "--out" if args.resume is None else "--resume"
     if args.resume is None or path is None:
+        state_start_memory(plan, len(splits.train), args.resources.start_memory)
         folder = StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror)
     else:
         folder = StudyFolder.open(path, kind, mirror)
@@ -163,6 +165,7 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
             if args.resume is not None:
                 _check_begun(folder, dataset, description)
                 description["choices"] = _choices_as_begun(plan, folder)
+                state_start_memory(plan.choosing(description["choices"]), len(splits.train), args.resources.start_memory)
                 folder.write(**description)
             folder.trials.mkdir(exist_ok=True)
         except OSError as error:
