@@ -128,6 +128,14 @@ def begun(tmp_path: Path) -> Path:
         ("--precision tf32", "--precision tf32: needs a GPU (this machine has none that PyTorch can use)"),
         ("--precision tf32 --gpus-per-trial 0", "--precision tf32: needs a GPU (trials run on CPUs alone, --gpus-per-trial 0)"),
         ("--precision half", "--precision"),
+        ("--start last --augment True --search thesis", "start last: must be zeros with augment"),
+        (
+            "--start last --start-memory 0.0001",
+            "--start-memory 0.0001: a trial with start last keeps the equilibria of 1,198 images on 5 seeds",
+        ),
+        ("--space schedule+nudge+relaxation --start-memory 0.0001 --confirm 0", "--start-memory 0.0001: a trial with start last keeps"),
+        ("--start-memory 0", "--start-memory 0: must be 1e-06 to 1e+06, in GiB"),
+        ("--start-memory nan", "--start-memory nan: must be"),
         ("--out memory://study", "--out memory://study: must be a store that all nodes reach"),
         ("--out nowhere://study", "--out nowhere://study: cannot be used"),
         ("--resume nowhere://study", "--resume nowhere://study: cannot be used"),
@@ -246,6 +254,22 @@ def test_a_study_that_is_refused_leaves_no_folder(capsys: pytest.CaptureFixture[
 def test_classes_without_images_to_train_on_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begun_in(tmp_path / "study", "--search", "thesis", tiny=("--train-samples", "5", "--validation", "0"))
     assert capsys.readouterr().out == "digits: the 5 images to train on have none of class 0, 1, 3, 4, 5, 7, 9\n"
+
+
+def test_what_warm_starts_keep_is_told_before_a_study_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ("--train-samples", "1000", "--validation", "0", "--seeds", "1", "2")
+    begun_in(tmp_path / "warm", "--search", "thesis", "--start", "last", tiny=tiny)
+    # 138 units in half precision.
+    said = f"A trial with start last keeps the equilibria of 1,000 images on 2 seeds, {138 * 2 * 1000 * 2 / 2**30:.3g} GiB of memory"
+    assert capsys.readouterr().out == f"{said}, and up to 2 times that on disk\n"
+    begun_in(tmp_path / "cold", "--search", "thesis", tiny=tiny)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_study_goes_on_only_with_memory_for_its_warm_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = begun_in(tmp_path / "study", "--search", "thesis", "--start", "last")
+    capsys.readouterr()
+    assert "--start-memory 1e-06: a trial with start last keeps" in refused(capsys, "--resume", str(study), "--start-memory", "1e-6")
 
 
 def test_where_no_folder_can_be_made_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

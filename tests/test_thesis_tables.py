@@ -150,6 +150,8 @@ def test_adaptive_takes_the_tolerance_that_is_given_and_keeps_the_step_limits() 
         ("--table mnist --strategies cosin", "--strategies 'cosin': must be one of standard"),
         ("--table mnist --strategies cosine cosine", "--strategies cosine cosine: must be different"),
         ("--table mnist --relaxation soon", "--relaxation 'soon': must be one of fixed, adaptive, converged"),
+        ("--table mnist --start rest", "--start 'rest': must be one of zeros, last"),
+        ("--table cifar10 --start last", "start last: must be zeros with augment"),
         ("--table mnist --relaxation fixed fixed", "--relaxation fixed fixed: must be different"),
         ("--table mnist --tolerance 0.1", "--tolerance 0.1: applies to --relaxation adaptive only"),
         ("--table mnist --relaxation adaptive --tolerance 0", "tolerance 0"),
@@ -249,6 +251,16 @@ def test_without_a_finished_trial_there_is_no_table(tmp_path: Path) -> None:
     args = replace(FASHION, strategies=("cosine",), seeds=(42,))
     with pytest.raises(InvalidInput, match="no trial has trained to its last epoch"):
         table_of(written(tmp_path / "s", args, unfinished=("fixed-cosine-42",)))
+
+
+def test_policies_that_start_elsewhere_have_rows_of_their_own(tmp_path: Path) -> None:
+    args = replace(FASHION, relaxation=("adaptive",), start=("zeros", "last"))
+    table = table_of(written(tmp_path / "s", args, lambda strategy, seed: 0.886 if "last" in strategy else 0.887))
+    zeros, last = table.policies
+    assert (zeros, last) == ("adaptive to 2e-3 within T1 = 120", "adaptive to 2e-3 within T1 = 120, from the last epoch's equilibria")
+    assert row(table, "cosine", zeros)["test_acc"] == pytest.approx(0.887)
+    assert row(table, "cosine", last)["test_acc"] == pytest.approx(0.886)
+    assert table.departures == ()
 
 
 def test_studies_of_one_table_under_different_policies_make_one_table(tmp_path: Path) -> None:
