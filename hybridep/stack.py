@@ -16,7 +16,7 @@ from hybridep.images import Images
 from hybridep.kernels import numpy_on_one_thread
 from hybridep.nudging import Floats, Nudging
 from hybridep.nudging import Rows as Places
-from hybridep.relaxation import Equilibrium, FixedSteps
+from hybridep.relaxation import Equilibrium
 from hybridep.trainer import EVALUATION_BATCH, Row, Trainer, predicted
 
 # What networks of one stack have in common; all else, their seeds, strategies, rates and lengths, is each one's own.
@@ -27,8 +27,8 @@ SHARED_TOO: Final = ("tolerance", "batch_size", "dtype", "precision")
 def stackable(configs: Sequence[TrialConfig]) -> bool:
     """Whether these trials can be trained as one stack.
 
-    Not stacked are networks without batched products, augmented images, and what hears of
-    each update, for its measures wait for the device, or starts from the last equilibria.
+    Not stacked are networks without batched products, adaptive relaxation, whose batch shrinks, starts from the last equilibria, augmented
+    images, and strategies that hear of each update, for that waits for the device.
     """
     return len({shape_of(config) for config in configs}) == 1 and all(map(_alone_in_its_update, configs))
 
@@ -43,7 +43,8 @@ def shape_of(config: TrialConfig) -> str:
 def _alone_in_its_update(config: TrialConfig) -> bool:
     estimators = (config.cheap, config.accurate)
     hears = bool(config.policy.listens_to) or any(estimator.listens or estimator.refines for estimator in estimators)
-    return config.network.stacks and not config.augment and not hears and config.start == "zeros"
+    plain = config.relaxation == "fixed" and config.start == "zeros" and not config.augment
+    return config.network.stacks and plain and not hears
 
 
 def grouped(configs: Sequence[TrialConfig], most: int) -> list[list[int]]:
@@ -131,14 +132,10 @@ class StackTrainer:
     def _update(self, rows: Tensor) -> Tensor:
         """One minibatch of each network, rows [networks · n]. What `Trainer._update` sums, [networks, 6]."""
         n = len(rows) // len(self.trainers)
-        # Adaptive relaxation captures blocks of its own: whether it goes on, the host decides.
-        fixed = isinstance(self.relaxation, FixedSteps)
-        free = self.replays(("free", n), self._free, rows) if fixed else self._free(rows)
+        free = self.replays(("free", n), self._free, rows)
         losses = free[-2]
         table = Table([trainer.draw(n, *self._asked(place, n, losses, rows))[0] for place, trainer in enumerate(self.trainers)], n)
         given = [self._sent(array) for array in table.arrays(losses.dtype)]
-        if not fixed:
-            return self._learn(n, table.width, *(array.to(self.device, non_blocking=True) for array in given), *free)[0]
         writes = [*self.network.parameters, *self.momenta, self.network.to_even, self.network.to_odd, *self.network.biases]
 
         def learn(*inputs: Tensor) -> list[Tensor]:
@@ -229,7 +226,7 @@ class StackTrainer:
         named = []
         for batch in rows.split(EVALUATION_BATCH):
             key = ("predict", images is self.trainers[0].images, len(batch))
-            named.append((self.replays(key, work, batch) if isinstance(self.relaxation, FixedSteps) else work(batch))[0].clone())
+            named.append(self.replays(key, work, batch)[0].clone())
         return torch.cat(named, dim=1).cpu().numpy(), labels
 
 

@@ -260,3 +260,24 @@ def test_patience_outlives_the_process(losing: Callable[..., DurableTrial]) -> N
     assert last["done"]
     # Its second epoch is the last with a checkpoint.
     assert losing(epochs, patience=3).step()["done"]
+
+
+def test_on_a_gpu_the_seeds_of_a_trial_train_as_one_stack(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridep.trainer import Trainer
+
+    one_by_one = rows(begin(), 3)
+    Checkpoints.of(str(tmp_path), "cosine").drop()
+    monkeypatch.setattr(Trainer, "train_epoch", None)  # what is not stacked would use it
+
+    def on_device() -> DurableTrial:
+        trial = begin()
+        trial._device = "cpu:0"  # for what asks whether it is plain "cpu", a device
+        return trial
+
+    whole = rows(on_device(), 3)
+    for found, expected in zip(whole, one_by_one, strict=True):
+        assert list(found) == list(expected)
+        assert found["train_loss_by_seed"] == pytest.approx(expected["train_loss_by_seed"], rel=1e-5)  # sums round otherwise
+    Checkpoints.of(str(tmp_path), "cosine").drop()
+    # Goes on in another process after the second epoch, whose checkpoint had not been asked for.
+    assert rows(on_device(), 2) + rows(on_device(), 2)[1:] == whole

@@ -164,6 +164,7 @@ def test_adaptive_takes_the_tolerance_that_is_given_and_keeps_the_step_limits() 
         ("--table cifar10 --epochs 2", "--epochs 2: must be more than 2, for which the learning rates warm up"),
         ("--table mnist --train-samples 0", "train_samples 0"),
         ("--table mnist --init-gain -1", "init_gain -1.0"),
+        ("--table mnist --stack 0", "--stack 0: must be 1 to"),
         ("--table mnist --inputs raw", "--inputs"),
         ("--table mnist --decay-epochs 0", "decay_epochs 0"),
         ("--table mnist --crops edge", "--crops edge: applies to --table cifar10 only"),
