@@ -68,6 +68,7 @@ def images_seen(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple
 def test_every_image_starts_where_it_came_to_rest_an_epoch_ago(digits, monkeypatch, network, relaxation):
     trainer = Trainer(small(network, relaxation=relaxation), digits)
     monkeypatch.setattr(trainer, "_predictions", lambda images, rows: (images.labels[rows].numpy(),) * 2)
+    monkeypatch.setattr("hybridep.trainer.rising_share", lambda *_: 0.0)  # a free phase of test images, too
     seen = images_seen(trainer, monkeypatch)
     rows_of(trainer, 3)
     assert len(seen) == 12
