@@ -184,6 +184,7 @@ PRESETS: Final[dict[str, Preset]] = {
         TrialConfig.create(
             dataset="fashion-mnist",
             train_samples=20_000,
+            test_samples=2_000,
             channels=(16, 32),
             kernel=5,
             padding=0,

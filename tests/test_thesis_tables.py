@@ -520,3 +520,12 @@ def test_cifar10_runs_from_its_files_to_its_table(tmp_path: Path, official_files
     assert "| Centered EP |" in (study / "table.md").read_text()
     for name in FIGURES:
         assert (study / "figures" / name).exists()
+
+
+@pytest.mark.parametrize("table", ["hopfield-mnist", "hopfield-conv"])
+def test_a_table_that_the_thesis_has_not_runs_its_five_and_those_of_one_phase_on_three_seeds(table):
+    planned = plan(Args(table=table))
+    assert planned.protocol == PROTOCOLS[table] and planned.protocol.network.name == "graph"
+    assert [(trial.strategy, trial.seeds) for trial in planned.fixed] == [
+        (name, (seed,)) for seed in PRESETS[table].seeds for name in STRATEGIES | ONE_SIDED
+    ]
