@@ -29,9 +29,10 @@ from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PRESETS, PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.stack import stackable
 from hybridep.streams import stream
 from hybridep.study.choices import HereArgs, check_choices
-from hybridep.study.ranges import MOST_REPETITIONS, require
+from hybridep.study.ranges import MOST_REPETITIONS, MOST_TRIALS, require
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import learning_rate
 from studies.benchmarking.autograd_ep import AutogradEP
@@ -39,6 +40,7 @@ from studies.benchmarking.implementation import ClosedForm, Implementation, Outc
 from studies.benchmarking.parts import part_times
 from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
 from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
+from studies.benchmarking.stacks import stack_times
 
 BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10", "hopfield-mnist", "hopfield-conv")
 MEASURED: Final = ("standard", "centered")
@@ -66,6 +68,8 @@ class Args(HereArgs):
     """Folder with Fashion-MNIST: torchvision's layout or the official files."""
     parts: tuple[float, ...] = ()
     """Instead, time a nudged phase on these parts of each minibatch beside a whole one: parts.csv."""
+    stack: tuple[int, ...] = ()
+    """Instead, time centered updates of stacks of so many networks, on a GPU if there is one, beside one alone: stacks.csv."""
 
 
 def check(args: Args) -> None:
@@ -79,6 +83,11 @@ def check(args: Args) -> None:
     for tolerance in args.tolerances:
         require("tolerances", tolerance, *TOLERANCE_RANGE)
     require("repetitions", args.repetitions, 1, MOST_REPETITIONS)
+    for size in args.stack:
+        require("stack", size, 1, MOST_TRIALS)
+    for name in args.protocol if args.stack else ():
+        if not stackable([PROTOCOLS[name]]):
+            raise InvalidInput(f"--protocol {name}: networks of this protocol cannot be stacked; give mnist or fashion-mnist")
     for part in args.parts:
         if not 0 < part < 1:
             raise InvalidInput(f"--parts {part:g}: must lie between 0 and 1")
@@ -95,8 +104,14 @@ def job(args: Args) -> Job:
 
 def study(args: Args, dataset: Dataset, folder: Path) -> None:
     """Write results.csv and products.csv after every protocol, so that nothing is lost where the rest is interrupted; then the figure. Or
-    parts.csv, where parts are asked for.
+    parts.csv or stacks.csv, where they are asked for.
     """
+    if args.stack:
+        use_threads(max(args.threads))
+        times = [{"protocol": name, **row} for name in args.protocol for row in stack_times(PROTOCOLS[name], dataset, args.stack)]
+        pd.DataFrame(times).to_csv(folder / "stacks.csv", index=False)
+        print(pd.DataFrame(times).to_string(index=False, float_format="{:.3g}".format))
+        return
     if args.parts:
         timed = pd.DataFrame([row for name in args.protocol for row in parts(name, args, dataset)])
         timed.to_csv(folder / "parts.csv", index=False)

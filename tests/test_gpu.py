@@ -20,9 +20,11 @@ from torch import Tensor
 
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.networks import LayeredNetwork, make_network
-from hybridep.presets import PRESETS, PROTOCOLS
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.stack import StackTrainer
 from hybridep.streams import stream
+from hybridep.trainer import Trainer
 from tests.golden import FILE, SIZES, config, images, key, runs, trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU with CUDA")]
@@ -113,6 +115,27 @@ def test_adaptive_waits_for_the_device_once_a_look(name: str) -> None:
         torch.set_warn_always(always)
     waits = sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
     assert waits == math.ceil(int(found.steps.max()) / relaxation.check_every)
+
+
+def test_a_stack_gives_what_its_networks_give_alone_captured_and_without_waiting_in_an_update() -> None:
+    protocol = PROTOCOLS["mnist"].replace(train_samples=300, test_samples=100, epochs=5, T1=30, T2=10)
+    strategies = [STRATEGIES["standard"], STRATEGIES["centered"], STRATEGIES["cosine"], ONE_SIDED["alternating"]]
+    configs = [protocol.replace(**strategy, seed=seed) for seed, strategy in enumerate(strategies)]
+    alone, together = ([Trainer(config, dataset("mnist"), "cuda:0") for config in configs] for _ in range(2))
+    stack = StackTrainer(together)
+    for epoch in range(3):
+        rows = stack.train_epoch()
+        for row, trainer in zip(rows, alone, strict=True):
+            expected = trainer.train_epoch()
+            assert all(row[column] == expected[column] for column in COUNTS)
+            assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-3), epoch
+    chosen = torch.arange(4 * protocol.batch_size, device="cuda") % 300
+    with torch.no_grad():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            stack._update(chosen)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_two_trials_share_a_gpu_each_within_its_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,3 +196,17 @@ def test_results_are_not_written_over_others(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "results.csv").write_text("mine")
     assert relaxation_benchmark.main(["--out", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_stacks_are_timed_beside_one_network_alone(tmp_path: Path, official_files: Callable[..., object]) -> None:
+    files = official_files("fashion-mnist", train=2600, test=128)
+    argv = ["--protocol", "mnist", "--stack", "2", "3", "--data-dir", str(files.data_dir), "--out", str(tmp_path / "out")]  # type: ignore[attr-defined]
+    assert relaxation_benchmark.main(argv) == 0
+    times = pd.read_csv(tmp_path / "out" / "stacks.csv")
+    assert times["networks"].tolist() == [1, 2, 3]
+    assert np.allclose(times["milliseconds"], times["of_each"] * times["networks"])
+
+
+def test_networks_that_cannot_be_stacked_are_not_timed_as_stacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert relaxation_benchmark.main(["--protocol", "mnist", "fashion-conv", "--stack", "4", "--out", str(tmp_path / "out")]) == 2
+    assert "--protocol fashion-conv: networks of this protocol cannot be stacked" in capsys.readouterr().err
