@@ -252,7 +252,7 @@ def _at_the_edge(traces: list[Spec], marks: Sequence[Mark], below: Sequence[Mark
             traces.append({**shared, "name": mark.label, "showlegend": False, "marker": marker, **place})
     rest = [mark for mark in below if mark.kind in ("found", "unconfirmed")]
     if rest:
-        name = f"{len(rest)} below {percent(window.low, 0)} % or collapsed"
+        name = f"{len(rest)} below {percent(window.low, 0)} %"
         marker = {"size": 7, "symbol": "triangle-down", "color": "faint", "opacity": 0.7}
         place = {
             "x": _numbers([mark.cost for mark in rest]),
@@ -511,11 +511,10 @@ def causes_figure(answer: Answer, stacked: bool = False) -> Spec | None:
         return None
     table = answer.strategies.table.loc[drawn_strategies(answer)]
     table = table[table["accuracy"].notna()]
-    gap = 0.13 if stacked else 0.05
+    gap = 0.15 if stacked else 0.05
     size = (1 - gap * (count - 1)) / count
     traces: list[Spec] = []
     arrangement: Spec = {}
-    annotations = []
     for number, cause in enumerate(answer.causes):
         tail = str(number + 1) if number else ""
         values = table[cause.column].clip(lower=1) if cause.column == "longest_cheap_run" else table[cause.column]
@@ -534,27 +533,18 @@ def causes_figure(answer: Answer, stacked: bool = False) -> Spec | None:
                 traces.append({**shared, **place, "name": name, "showlegend": not number, "marker": marker})
         begin = 1 - number * (size + gap) - size if stacked else number * (size + gap)
         own_place, other = [begin, begin + size], [0, 1]
+        rho = "" if np.isnan(cause.rho) else f"<br>ρ = {cause.rho:.2f}".replace("-", "−")
         arrangement[f"xaxis{tail}"] = axis(
-            cause.title, type="log" if cause.logarithmic else "linear", domain=other if stacked else own_place, anchor=f"y{tail}",
+            cause.title + rho, type="log" if cause.logarithmic else "linear", domain=other if stacked else own_place, anchor=f"y{tail}",
             **({"dtick": 1, "exponentformat": "power"} if cause.logarithmic else {}),
         )  # fmt: skip
         arrangement[f"yaxis{tail}"] = axis(
             accuracy_title(answer) if stacked or not number else "", domain=own_place if stacked else other, anchor=f"x{tail}",
             showticklabels=stacked or not number, **({"matches": "y"} if number and not stacked else {}),
         )  # fmt: skip
-        if not np.isnan(cause.rho):
-            annotations.append(
-                {
-                    "text": f"ρ = {cause.rho:.2f}".replace("-", "−"), "showarrow": False,
-                    "xref": f"x{tail} domain", "yref": f"y{tail} domain",
-                    "x": 1, "y": 1, "xanchor": "right", "yanchor": "bottom", "font": {"size": 12, "color": "muted"},
-                }
-            )  # fmt: skip
     return {
         "data": traces,
-        "layout": layout(
-            300 * count if stacked else 360, (58, 14, 66 if stacked else 52, 58), showlegend=True, annotations=annotations, **arrangement
-        ),
+        "layout": layout(310 * count if stacked else 370, (58, 14, 66 if stacked else 52, 78), showlegend=True, **arrangement),
     }
 
 

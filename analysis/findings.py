@@ -117,16 +117,16 @@ def _front_sentence(answer: Answer) -> str:
     strategies = answer.strategies
     total, candidates = len(strategies.table), len(strategies.candidates)
     origin = strategies.table.loc[list(answer.front), "origin"]
-    thesis = [strategy_label(str(name)) for name in origin.index[origin != "search"]]
+    known = [strategy_label(str(name)) for name in origin.index[origin != "search"]]
     found = int((origin == "search").sum())
     of = (
         f"{count(candidates)} strategies"
         if candidates == total
         else f"{count(candidates)} candidates ({count(total)} strategies were trained)"
     )
-    who = joined(filter(None, [joined(thesis), f"{found} found by the search" if found else ""]))
+    who = joined([*known, *([f"{count(found)} found by the search"] if found else [])])
     are = "is" if len(answer.front) == 1 else "are"
-    return f"Of {of}, {len(answer.front)} {are} on the front: nothing is both cheaper and more accurate than {who}."
+    return f"Of {of}, {count(len(answer.front))} {are} on the front, beaten by nothing as cheap: {who}."
 
 
 def _dominance_sentences(answer: Answer) -> list[str]:
@@ -159,12 +159,14 @@ def _cost_sentences(answer: Answer) -> list[str]:
     saved = [1 - answer.strategies.number("standard", cost) / (answer.strategies.number("centered", cost) or np.nan) for cost in costs]
     if np.isnan(saved).any():
         return []
-    time = f", and {'saves' if saved[2] >= 0 else 'costs'} {share(abs(saved[2]))} of its time ({answer.load})" if len(saved) > 2 else ""
-    steps = f"saves {share(saved[1])}" if saved[1] >= 0 else f"takes {share(-saved[1])} more"
-    return [
-        f"What a saving is worth depends on what is counted: standard saves {share(saved[0])} of centered's nudged phases, "
-        f"{steps} of its relaxation steps{time}."
+    parts = [
+        f"{share(abs(saving))} {'of the' if saving >= 0 else 'more'} {words}"
+        for saving, words in zip(saved, ("nudged phases", "relaxation steps", f"time ({answer.load})"), strict=False)
     ]
+    less = joined(part for part, saving in zip(parts, saved, strict=True) if saving >= 0)
+    more = joined(part for part, saving in zip(parts, saved, strict=True) if saving < 0)
+    told = ", but ".join(filter(None, [f"saves {less}" if less else "", f"takes {more}" if more else ""]))
+    return [f"What a saving is worth depends on what is counted. Beside centered, standard {told}."]
 
 
 def _area(answer: Answer) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 CHARACTER: Final = 7.1  # width of a bold character of 12 pixels, in the mean a little more than it is
 LINE: Final = 15.0
 GAP: Final = 3.0
+STEP: Final = 6  # between places that are tried where none of these is free
 DISTANCES: Final = (12, 20, 30, 42, 56, 72, 92, 116, 144, 180, 220, 260)
 # Directions in the order in which they are tried: beside the point first, then above and below.
 DIRECTIONS: Final = (
@@ -76,6 +77,8 @@ def place(
     placed: list[Placed | None] = []
     for (x, y), text, far in zip(points, texts, reach, strict=True):
         spot = _first_free(x, y, text_width(text), far, taken, area)
+        if spot is None and np.isinf(far):
+            spot = _nearest_free(x, y, text_width(text), taken, area)
         placed.append(spot)
         if spot is not None:
             taken = np.vstack([taken, spot.box.edges])
@@ -91,4 +94,19 @@ def _first_free(x: float, y: float, width: float, reach: float, taken: np.ndarra
             box = Box(left - GAP, y + down - LINE / 2 - GAP, left + width + GAP, y + down + LINE / 2 + GAP)
             if box.within(area) and not box.overlaps(taken):
                 return Placed(across, down, anchor, box)
+    return None
+
+
+def _nearest_free(x: float, y: float, width: float, taken: np.ndarray, area: Box) -> Placed | None:
+    """The free place in the whole area that is nearest to the point."""
+    half = np.array([width / 2 + GAP, LINE / 2 + GAP])
+    across = np.arange(area.left + half[0], area.right - half[0], STEP)
+    down = np.arange(area.top + half[1], area.bottom - half[1], STEP)
+    middles = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    for middle in middles[np.argsort(np.hypot(middles[:, 0] - x, 2 * (middles[:, 1] - y)), kind="stable")]:
+        box = Box(*(middle - half), *(middle + half))
+        if not box.overlaps(taken):
+            side = 0 if abs(middle[0] - x) < width / 2 else np.sign(middle[0] - x)
+            anchor = {1: "left", -1: "right", 0: "center"}[int(side)]
+            return Placed(float(middle[0] - x - side * width / 2), float(middle[1] - y), anchor, box)
     return None

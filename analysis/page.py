@@ -71,8 +71,9 @@ def render(answer: Answer) -> str:
         decision=_decision(answer),
         matching=_matching(answer),
         dominance=_dominance(answer),
+        load=_sentence(f"Times were measured {answer.load}." if answer.load else ""),
         others=_others(answer),
-        reference=for_html(_reference(answer)),
+        reference=_sentence(_reference(answer)),
         glossary=_definitions(GLOSSARY.items()),
         study=_definitions(_study_facts(answer)),
         protocol=_definitions(

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import tyro
 
 from analysis.answer import Answer, answer
 from analysis.decision import shown_answers, shown_course
 from analysis.figures import all_figures
 from analysis.findings import certainty, findings, headline
+from analysis.latex import as_latex
 from analysis.layout import default_selection
 from analysis.merge import read_studies
 from analysis.page import write_page
 from analysis.read import Study, read_study
 from analysis.still import save_still
 from analysis.tables import (
-    as_latex,
     as_markdown,
     front_table,
     main_strategies,
@@ -33,8 +34,8 @@ from analysis.terminal import as_text, wrapped
 from hybridep.command import as_command
 from hybridep.config import InvalidInput
 
-# In the order in which they are given up where a terminal is narrow, the last one first.
-SHOWN_IN_TERMINAL = (
+# In the order in which they are given up where a terminal or a page is narrow, the last one first.
+COLUMNS = (
     *("Strategy", "What it is", "Test accuracy (%)", "Validation accuracy (%)", "Of centered (%)", "Nudged phases", "Seeds"),
     *("95 % interval", "Relaxation steps", "P(front)", "Time (s)"),
 )
@@ -81,15 +82,17 @@ def _write_tables(found: Answer, folder: Path) -> None:
     if found.decision:
         _write_json(found.decision.as_json(), folder / "decision.json")
     (folder / "tables").mkdir(exist_ok=True)
+    strategies = shown_strategies(found, main_strategies(found))
     for name, shown in (
-        ("front", shown_strategies(found, main_strategies(found))),
+        ("front", strategies),
         ("dominance", shown_dominance(found)),
         ("matching", shown_matches(found)),
         ("samplers", shown_samplers(found)),
         ("answers", shown_answers(found.decision)),
         ("decision", shown_course(found.decision)),
     ):
-        for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(shown))):
+        printed = _marked(shown, "") if shown is strategies else shown
+        for path, text in ((f"{name}.md", as_markdown(shown)), (f"{name}.tex", as_latex(printed))):
             if len(shown) or name in ("front", "dominance"):
                 (folder / "tables" / path).write_text(text, encoding="utf-8")
             else:
@@ -120,12 +123,19 @@ def _text(found: Answer) -> str:
     if found.decision:
         parts += [as_text(shown_answers(found.decision)), ""]
     if len(shown):
-        front = [mark != "" for mark in shown["Front"]]
-        table = shown[[name for name in SHOWN_IN_TERMINAL if name in shown]]
-        table = table.assign(Strategy=[f"{'● ' if member else '  '}{name}" for member, name in zip(front, table["Strategy"], strict=True)])
-        parts += [as_text(table, marked=front), wrapped("● on the front: nothing else is both cheaper and more accurate."), ""]
+        parts += [
+            as_text(_marked(shown, "  "), marked=[mark != "" for mark in shown["Front"]]),
+            wrapped("● on the front: nothing else is both cheaper and more accurate."),
+            "",
+        ]
     parts += [wrapped(sentence, "- ") for sentence in [*certainty(found), *findings(found), *found.omitted]]
     return "\n".join([*parts, *(wrapped(note, "! ") for note in found.notes)]) + "\n"
+
+
+def _marked(shown: pd.DataFrame, else_: str) -> pd.DataFrame:
+    """The table of strategies with a mark at the names of those on the front, columns by their worth."""
+    names = [f"{'● ' if mark else else_}{name}" for mark, name in zip(shown["Front"], shown["Strategy"], strict=True)]
+    return shown.assign(Strategy=names)[[name for name in COLUMNS if name in shown]] if len(shown) else shown
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def still(spec: Spec) -> Figure:
         _set_axis(axes, "x", layout[f"xaxis{tail}"])
         _set_axis(axes, "y", layout[f"yaxis{tail}"])
     for note in layout.get("annotations", ()):
-        _annotate(panels[str(note.get("xref", "x")).removesuffix(" domain")[1:]], note)
+        _annotate(panels[""], note)
     if layout.get("showlegend"):
         _legend(figure, panels, margin, (width, height))
     return figure
@@ -136,8 +136,9 @@ def _label(trace: Spec) -> str | None:
 def _set_axis(axes: Axes, direction: str, arrangement: Spec) -> None:
     own = getattr(axes, f"{direction}axis")
     title = arrangement["title"]["text"]
-    label = title if "domain" not in arrangement or direction == "y" else title.replace(" (", "\n(").replace(", ", ",\n")
-    getattr(axes, f"set_{direction}label")("\n".join(map(for_figure, label.split("\n"))), fontsize=9)
+    if "domain" in arrangement and direction == "x":  # one of several side by side
+        title = title.replace(" (", "<br>(").replace(", ", ",<br>")
+    getattr(axes, f"set_{direction}label")("\n".join(map(for_figure, title.split("<br>"))), fontsize=9)
     logarithmic = arrangement.get("type") == "log"
     if logarithmic:
         getattr(axes, f"set_{direction}scale")("log")
@@ -161,9 +162,6 @@ def _set_axis(axes: Axes, direction: str, arrangement: Spec) -> None:
 def _annotate(axes: Axes, note: Spec) -> None:
     font = {"fontsize": note["font"]["size"] * POINTS, "color": _colour(note["font"]["color"])}
     sides = {"ha": note["xanchor"], "va": {"middle": "center"}.get(note["yanchor"], note["yanchor"])}
-    if not note["showarrow"]:
-        axes.annotate(for_figure(note["text"]), (note["x"], note["y"]), xycoords="axes fraction", **font, **sides)
-        return
     axes.annotate(
         for_figure(note["text"]), (note["x"], note["y"]), (note["ax"] * POINTS, -note["ay"] * POINTS), textcoords="offset points",
         fontweight="bold", zorder=5, **font, **sides,

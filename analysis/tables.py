@@ -8,9 +8,9 @@ import pyarrow  # type: ignore[import-untyped]
 from pyarrow import csv
 
 from analysis.answer import Answer
-from analysis.escape import for_csv, for_latex, for_markdown
+from analysis.escape import for_csv, for_markdown
 from analysis.vocabulary import COSTS, METRICS, strategy_label
-from analysis.words import count, p_value, percent, point_span, points, probability, seconds, span, spread
+from analysis.words import amount, count, p_value, percent, point_span, points, probability, seconds, span, spread
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -77,9 +77,9 @@ def shown_strategies(answer: Answer, names: list[str]) -> pd.DataFrame:
             "What it is": row["description"],
             f"{METRICS[strategies.metric]} (%)": accuracy_words(row),
             "95 % interval": span(row["accuracy_low"], row["accuracy_high"], 1) if row["trained"] == row["n_seeds"] else "–",
-            "Nudged phases": count(row["nudged_phases"]),
+            "Nudged phases": amount(row["nudged_phases"]),
             "Of centered (%)": percent(row["nudged_phases"] / centered, 0),
-            "Relaxation steps": count(row["relaxation_steps"]),
+            "Relaxation steps": amount(row["relaxation_steps"]),
             **({"Time (s)": seconds(row["train_seconds"])} if answer.load else {}),
             "P(front)": probability(float(answer.probability.get(name, np.nan))),
             "Seeds": str(row["n_seeds"]),
@@ -160,14 +160,6 @@ def as_markdown(table: pd.DataFrame) -> str:
     """A pipe table, numbers to the right."""
     lines = [list(table.columns), ["---:" if numeric(table[name]) else "---" for name in table.columns], *table.to_numpy().tolist()]
     return "".join("| " + " | ".join(for_markdown(str(cell)) for cell in line) + " |\n" for line in lines)
-
-
-def as_latex(table: pd.DataFrame) -> str:
-    """A booktabs tabular, numbers to the right."""
-    columns = "".join("r" if numeric(table[name]) else "l" for name in table.columns)
-    lines = [" & ".join(for_latex(str(cell)) for cell in line) + r" \\" for line in [list(table.columns), *table.to_numpy().tolist()]]
-    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
-    return f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def numeric(column: pd.Series) -> bool:

@@ -13,10 +13,11 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.escape import for_latex, for_markdown
+from analysis.latex import as_latex
 from analysis.read import Study, planned_epochs, read_study
 from analysis.results import csv_value
-from analysis.tables import as_latex, as_markdown
-from analysis.words import count, joined, points, seconds, spread
+from analysis.tables import as_markdown
+from analysis.words import amount, count, joined, points, seconds, spread
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
@@ -281,9 +282,9 @@ def shown_table(table: ThesisTable) -> pd.DataFrame:
             "Thesis: accuracy (%)": spread(row["published_acc"], row["published_acc_std"]) if published else MISSING,
             "Difference (points)": points(row["difference"]) if published else MISSING,
             "Difference (std)": f"{row['difference_in_std']:+.2f}".replace("-", "−") if published else MISSING,
-            "Nudged phases": count(row["nudged_phases"]),
-            "Thesis: nudged phases": count(row["published_nudged_phases"]) if published else MISSING,
-            "Relaxation steps": count(row["relaxation_steps"]),
+            "Nudged phases": amount(row["nudged_phases"]),
+            "Thesis: nudged phases": amount(row["published_nudged_phases"]) if published else MISSING,
+            "Relaxation steps": amount(row["relaxation_steps"]),
             "Time (s)": seconds(row["train_seconds"]),
             "Seeds": str(row["n_seeds"]),
         }
@@ -322,6 +323,5 @@ def markdown(table: ThesisTable, shown: pd.DataFrame) -> str:
 
 def latex(table: ThesisTable, shown: pd.DataFrame) -> str:
     """A table float with its caption."""
-    needed, tabular = as_latex(shown).split("\n", 1)
     said = for_latex(" ".join(caption(table)))
-    return f"{needed}\n\\begin{{table}}\n\\centering\n\\caption{{{said}}}\n\\label{{tab:{table.name}}}\n{tabular}\\end{{table}}\n"
+    return f"\\begin{{table}}\n\\centering\n\\caption{{{said}}}\n\\label{{tab:{table.name}}}\n{as_latex(shown)}\\end{{table}}\n"

@@ -46,6 +46,20 @@ def count(value: float) -> str:
     return NOTHING if np.isnan(value) else f"{value:,.0f}"
 
 
+def amount(value: float) -> str:
+    """A cost, from 10,000 on with three digits.
+
+    >>> amount(1140), amount(25_688), amount(1_174_000), amount(999_999)
+    ('1,140', '25.7 k', '1.17 M', '1.00 M')
+    """
+    if not value >= 10_000:
+        return count(value)
+    power, rounded = 0, float(f"{value:.2e}")
+    while rounded >= 1000:
+        power, rounded = power + 1, rounded / 1000
+    return f"{rounded:#.3g}".rstrip(".") + f" {'kMGTPE'[power - 1]}"
+
+
 def share(value: float) -> str:
     """A cost as a part of another, in whole percents."""
     return NOTHING if np.isnan(value) else f"{100 * value:.0f} %"

@@ -20,7 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.escape import REPLACEMENT, for_csv, for_figure, for_html, for_latex, for_markdown, for_script, from_csv, visible
-from analysis.tables import as_latex, as_markdown, write_csv
+from analysis.latex import as_latex
+from analysis.tables import as_markdown, write_csv
 from analysis.terminal import as_text
 
 PRINTABLE = "".join(filter(str.isprintable, string.printable))
@@ -122,10 +123,9 @@ def test_a_file_of_csv_holds_every_name(text: str, tmp_path: Path) -> None:
 @needs_latex
 def test_latex_compiles_with_every_name_and_shows_its_letters(tmp_path: Path) -> None:
     # Every name as the first cell of a row, where LaTeX is still looking for arguments of the line break before it, and in a sentence.
-    table = as_latex(pd.DataFrame({"Strategy": NAMES, "Seeds": ["1"] * len(NAMES)}))
-    _, tabular = table.split("\n", 1)
-    rows = tabular.split("\n")
-    head, body, foot = rows[:4], rows[4:-3], rows[-3:]
+    rows = as_latex(pd.DataFrame({"Strategy": NAMES, "Seeds": ["1"] * len(NAMES)})).splitlines()
+    first, last = rows.index(r"\midrule") + 1, rows.index(r"\bottomrule")
+    head, body, foot = rows[:first], rows[first:last], rows[last:]
     assert len(body) == len(NAMES)
     # A tabular does not break over pages.
     parts = ["\n".join([*head, *body[place : place + 40], *foot]) for place in range(0, len(body), 40)]

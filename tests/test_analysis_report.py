@@ -162,7 +162,7 @@ def test_what_lies_below_the_window_is_counted(tmp_path):
         lines = collapse(records(f"c{number}", f"search-100{number}", "search", SEEDS, {"skew": 0.9 - 0.1 * number}, EPOCHS))
         write_trial(study, lines)
     spec = front_figure(answer(read_study(study)))
-    counted = [trace for trace in spec["data"] if "or collapsed" in trace["name"]]
+    counted = [trace for trace in spec["data"] if " below " in trace["name"]]
     assert [trace["name"].partition(" ")[0] for trace in counted] == ["3"]
     assert len(counted[0]["x"]) == 3
 
