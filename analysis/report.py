@@ -134,8 +134,10 @@ def _text(found: Answer) -> str:
 
 def _marked(shown: pd.DataFrame, else_: str) -> pd.DataFrame:
     """The table of strategies with a mark at the names of those on the front, columns by their worth."""
+    if shown.empty:
+        return shown
     names = [f"{'● ' if mark else else_}{name}" for mark, name in zip(shown["Front"], shown["Strategy"], strict=True)]
-    return shown.assign(Strategy=names)[[name for name in COLUMNS if name in shown]] if len(shown) else shown
+    return shown.assign(Strategy=names)[[name for name in COLUMNS if name in shown]]
 
 
 @dataclass(frozen=True)

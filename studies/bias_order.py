@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,9 @@ from hybridep.config import BETA_RANGE, MOST_SEED, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, diagnostic_batch, fit_order, in_double, mixture
 from hybridep.estimators import ESTIMATORS, averaging
-from hybridep.study.choices import DiagnosticArgs, check_choices, chosen_protocol
+from hybridep.study.arguments import DiagnosticArgs
+from hybridep.study.choices import check_choices, chosen_protocol
+from hybridep.study.option import Option
 from hybridep.study.ranges import require
 from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer
@@ -28,7 +30,7 @@ LOWEST_P = 1e-5
 
 @dataclass(frozen=True)
 class Args(DiagnosticArgs):
-    estimators: tuple[str, ...] = averaging()
+    estimators: Annotated[tuple[str, ...], Option(choices=averaging())] = averaging()
     """The estimators to measure; those whose signs change are averaged over them, corrected once its memory has settled."""
     beta_range: tuple[float, float] = (1e-4, 1.0)
     """Lowest and highest β, six values a decade."""

@@ -1,10 +1,10 @@
 """Align estimators with the BPTT gradient while a network trains (thesis Appendix B, Figure 4)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import torch
@@ -18,7 +18,9 @@ from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.networks import LayeredNetwork
 from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES
 from hybridep.relaxation import Adaptive
-from hybridep.study.choices import DiagnosticArgs, check_choice, check_choices, chosen_protocol, chosen_seeds, usual_seeds
+from hybridep.study.arguments import DiagnosticArgs, Seeds
+from hybridep.study.choices import check_choice, check_choices, chosen_protocol, chosen_seeds, usual_seeds
+from hybridep.study.option import Option
 from hybridep.study.ranges import require
 from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer, make_relaxation
@@ -32,19 +34,21 @@ CONVERGED = Adaptive(tolerance=1e-9, T1=10_000, T2=1_000, over_relaxation=TO_RES
 
 @dataclass(frozen=True)
 class Args(DiagnosticArgs):
-    estimators: tuple[str, ...] = ("standard", "centered", "alternating")
-    """The estimators to align: of those whose signs average out: standard, centered, alternating (mean of both signs) and others."""
-    strategy: str = "standard"
-    """What trains the network: standard (Appendix B), centered, cosine, inverse_cosine, stochastic, random_sign or negative."""
+    estimators: Annotated[tuple[str, ...], Option(choices=averaging())] = ("standard", "centered", "alternating")
+    """The estimators to align; their signs average out, alternating's over both."""
+    strategy: Annotated[str, Option(choices=TRAINED_WITH)] = "standard"
+    """What trains the network, standard in the thesis's Appendix B."""
     checkpoints: tuple[int, ...] = CHECKPOINTS
     """Epochs after which gradients are compared; those after the last epoch are left out, and the last epoch is added."""
-    samples: int | None = None
-    """Images of the diagnostic batch, the first of the training images; the protocol's batch size if not given."""
-    bptt_steps: int | None = None
-    """Free steps K that BPTT goes back through; if not given, at each checkpoint so many that doubling them changes the gradient of no
-    layer by 1 %."""
-    seeds: tuple[int, ...] = ()
-    """Seeds to train on; the protocol's own if not given."""
+    samples: Annotated[int | None, Option(otherwise=lambda preset: f"{preset.protocol.batch_size}, the batch size")] = None
+    """Images of the diagnostic batch, the first of the training images."""
+    bptt_steps: Annotated[
+        int | None, Option(otherwise="at each checkpoint so many that doubling them changes the gradient of no layer by 1 %")
+    ] = None
+    """Free steps K that BPTT goes back through."""
+    seeds: Seeds = ()
+    """Seeds to train on."""
+    instead: ClassVar[Mapping[str, str]] = {"epochs": str(EPOCHS)}
 
 
 def plan(args: Args) -> Diagnosis:

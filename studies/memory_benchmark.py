@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,9 @@ from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS, adapted
-from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.arguments import HereArgs
+from hybridep.study.choices import check_choices
+from hybridep.study.option import Option
 from hybridep.study.recorded import Job, run_here
 
 MEBIBYTE: Final = 2**20
@@ -22,8 +24,8 @@ MEBIBYTE: Final = 2**20
 
 @dataclass(frozen=True)
 class Args(HereArgs):
-    protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
-    """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
+    protocol: Annotated[tuple[str, ...], Option(choices=PROTOCOLS)] = ("mnist", "fashion-mnist", "fashion-conv", "cifar10")
+    """What to train."""
     relaxation: Literal["adaptive", "fixed"] = "adaptive"
     """How."""
     updates: int = 3

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import psutil
@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from hybridep.command import as_command
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS
-from hybridep.study.arguments import StudyArgs, given, refuse
+from hybridep.study.arguments import StudyArgs, refuse
 from hybridep.study.choices import check_choice
 from hybridep.study.description import write_json
 from hybridep.study.folder import StudyFolder
+from hybridep.study.option import Option
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
 from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
@@ -35,15 +36,18 @@ from hybridep.study.resources import Resources
 from hybridep.study.study import main as run_study
 from search_spaces import Limits, Space
 
+SEARCHES: Final = ("fixed", "random", "quasi-random", "tpe", "nsga2", "gp")
+
 
 @dataclass(frozen=True)
 class Args(StudyArgs):
     trials: int = 24
-    """Trials to run, of one epoch each unless --epochs says otherwise."""
+    """Trials to run."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of each."""
-    search: str = "tpe"
-    """Who chooses the strategies: random, quasi-random, tpe, nsga2, gp, or fixed (centered every time, without Optuna)."""
+    search: Annotated[str, Option(choices=SEARCHES)] = "tpe"
+    """Who chooses the strategies; fixed: nobody, it is centered every time, without Optuna."""
+    instead: ClassVar[Mapping[str, str]] = {"epochs": "1", "validation": "100"}
 
 
 # A state of the driver is noted each time that so many trials have ended.
@@ -95,10 +99,10 @@ def plan(args: Args) -> Plan:
     """Trials that differ in strategy alone; InvalidInput in one line where the arguments make no sense."""
     refuse(args, "resume", "repeat", "time_budget")
     check_choice("dataset", args.dataset, DATASETS)
-    check_choice("search", args.search, ("fixed", "random", "quasi-random", "tpe", "nsga2", "gp"))
+    check_choice("search", args.search, SEARCHES)
     require("trials", args.trials, 1, MOST_TRIALS)
     require_seeds("seeds", args.seeds)
-    overrides = {"dataset": args.dataset, "epochs": 1, "validation": 100, **given(args.options)}
+    overrides = {"dataset": args.dataset, "epochs": 1, "validation": 100, **args.options}
     protocol = PROTOCOLS[args.dataset].replace(**overrides)
     if args.search == "fixed":
         centered = {"family": "constant", "skew": 0.0}

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,9 @@ from hybridep.presets import PRESETS, PROTOCOLS
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.stack import stackable
 from hybridep.streams import stream
-from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.arguments import DataDir, HereArgs
+from hybridep.study.choices import check_choices
+from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_REPETITIONS, MOST_TRIALS, require
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import learning_rate
@@ -51,9 +53,8 @@ ROW_SECONDS: Final = 0.2
 
 @dataclass(frozen=True)
 class Args(HereArgs):
-    protocol: tuple[str, ...] = ("mnist", "fashion-mnist", "fashion-conv")
-    """What to measure: mnist, fashion-mnist, fashion-conv, hopfield-mnist, hopfield-conv, or cifar10, which takes several times as long as
-    the others together."""
+    protocol: Annotated[tuple[str, ...], Option(choices=BENCHMARKS)] = ("mnist", "fashion-mnist", "fashion-conv")
+    """What to measure. cifar10 takes several times as long as the others together."""
     updates: tuple[int, ...] = (0, 500)
     """After how many updates of training to measure. Adaptive trains, with the centered estimator."""
     tolerances: tuple[float, ...] = ()
@@ -64,7 +65,7 @@ class Args(HereArgs):
     """Minibatches to time each row on, the same ones for all rows; on each, updates in a row of which the median counts."""
     threads: tuple[int, ...] = (1,)
     """CPU threads to measure with, each number at the same weights and on the same minibatches. The largest trains."""
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Folder with Fashion-MNIST: torchvision's layout or the official files."""
     parts: tuple[float, ...] = ()
     """Instead, time a nudged phase on these parts of each minibatch beside a whole one: parts.csv."""

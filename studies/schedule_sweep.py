@@ -7,7 +7,9 @@ Examples:
     python studies/schedule_sweep.py --search none --contenders alternating split_sign --decide
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from hybridep.command import as_command
 from hybridep.config import MOST_EPOCHS, InvalidInput, TrialConfig
@@ -16,12 +18,13 @@ from hybridep.deciding import FIRST_LOOK
 from hybridep.policies import FAMILIES
 from hybridep.presets import ONE_SIDED, PARTIAL, PROTOCOLS, STRATEGIES, adapted
 from hybridep.schedules import Schedule
-from hybridep.study.arguments import StudyArgs, given
+from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs
 from hybridep.study.choices import check_choice, check_choices, chosen_seeds
+from hybridep.study.option import Option
 from hybridep.study.plan import Deciding, Plan, PlannedTrial, SearchPlan, controls
 from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require
 from hybridep.study.study import main
-from search_spaces import Limits, Space
+from search_spaces import SPACES, Limits, Space
 
 SEARCHES = ("thesis", "random", "quasi-random", "tpe", "nsga2", "gp", "grid", "none")
 # A map of p_std × β: piecewise has no parameters that would be its own without being searched.
@@ -37,37 +40,39 @@ VALIDATION_SHARE = 6
 
 @dataclass(frozen=True)
 class Args(StudyArgs):
-    protocol: str | None = None
-    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
-    seeds: tuple[int, ...] = ()
-    """Seeds that every strategy runs on; the protocol's own if not given."""
-    search: str = "tpe"
-    """thesis (its five strategies alone), random, quasi-random, tpe, nsga2, gp, grid (the space's skew and β on a grid), or none
-    (the contenders of --decide alone)."""
+    protocol: ProtocolName = None
+    """Where network and training come from."""
+    seeds: Seeds = ()
+    """Seeds that every strategy runs on."""
+    search: Annotated[str, Option(choices=SEARCHES)] = "tpe"
+    """Who chooses strategies. thesis: nobody, its five run alone; grid: the space's mean p_std and β are laid out on a grid; none: the
+    contenders of --decide run alone."""
     trials: int = 12
     """Strategies to search, beside the thesis's five."""
-    space: str | None = None
-    """What is searched. signs: the schedule, and which estimators of one or two nudged phases it mixes; schedule, schedule+nudge,
-    schedule+nudge+relaxation: of the protocol's own estimators; estimators, cheap: of all there are, or of all that take at most one phase.
-    signs if not given (grid: schedule)."""
-    families: tuple[str, ...] = ()
-    """Families to search; all if not given (space signs: all schedules, which do not listen to training; grid: constant)."""
+    space: Annotated[str | None, Option(choices=SPACES, otherwise=f"{DEFAULT_SPACE}; with --search grid {GRID_SPACES[0]}")] = None
+    """What is searched. signs: the schedule, and which estimators of one or two nudged phases it mixes. schedule, +nudge, +relaxation: the
+    schedule, with β, with T1 and T2 too, of the protocol's own estimators. estimators, cheap: the schedule, and all estimators that there
+    are, or all that take at most one phase."""
+    families: Annotated[tuple[str, ...], Option(choices=FAMILIES, otherwise="all; all schedules in space signs; constant on a grid")] = ()
+    """Families of schedules and policies to search."""
     skew_range: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest mean of p_std to search."""
-    beta_range: tuple[float, float] | None = None
-    """Lowest and highest β to search, in a space with +nudge; a quarter of the protocol's β to four times it if not given."""
+    beta_range: Annotated[
+        tuple[float, float] | None,
+        Option(otherwise=lambda preset: " ".join(f"{bound:g}" for bound in Limits.around(preset.protocol).beta)),
+    ] = None
+    """Lowest and highest β to search, in a space with +nudge."""
     grid: tuple[int, int] = (5, 5)
     """Points of the grid along skew and along β."""
     patience: int = 3
     """Epochs after which a searched strategy that is lost (at chance, saturated, on every seed) is not trained further; 0 trains all."""
-    histograms: bool = False
+    histograms: Annotated[bool, Option("reporting")] = False
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
-    tensorboard_seeds: bool = False
+    tensorboard_seeds: Annotated[bool, Option("reporting")] = False
     """In TensorBoard, show each seed as a run of its own beside the means of strategies."""
-    confirm: int | None = None
+    confirm: Annotated[int | None, Option(otherwise=f"{CONFIRM}; 0 with --decide")] = None
     """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
-    many seeds that the search has not seen: what is claimed rests on these. 0 for none. 5 if not given, none with --decide; --search
-    thesis has nothing to confirm."""
+    many seeds that the search has not seen: what is claimed rests on these. 0 for none; --search thesis has nothing to confirm."""
     decide: bool = False
     """After the search, add fresh seeds in rounds to its best strategies, to centered and to the controls, until it is decided for each
     margin and share whether any strategy comes within that many points of centered at no more than that share of its nudged phases."""
@@ -75,10 +80,13 @@ class Args(StudyArgs):
     """With --decide: points of accuracy below centered that may be given up."""
     shares: tuple[float, ...] = (75.0, 50.0, 25.0)
     """With --decide: percent of centered's nudged phases that may be spent."""
-    contenders: tuple[str, ...] = ()
+    contenders: Annotated[tuple[str, ...], Option(choices=NAMED, otherwise="none")] = ()
     """With --decide: strategies that take part by name, beside the two most accurate ones of the search for each share."""
     decide_seeds: int = 27
     """With --decide: the most fresh seeds for each strategy. Rounds end after 5, 8, 12, 18, 27, 41, 62, ... seeds."""
+    instead: ClassVar[Mapping[str, str]] = {
+        "validation": "1/6 of the training images where the protocol has none; with --search thesis or none the protocol's"
+    }
 
 
 def plan(args: Args) -> Plan:
@@ -184,7 +192,7 @@ def _refuse_overruled(args: Args, name: str, space: Space) -> None:
         "grain": thesis or space.has_grain,
         **dict.fromkeys(("cheap", "accurate"), thesis or pair),
     }
-    for option, value in given(args.options).items():
+    for option, value in args.options.items():
         if overruled.get(option.partition("_")[0]):
             by = f"--search {args.search}" if thesis else f"--space {name}, which searches it"
             raise InvalidInput(f"--{option.replace('_', '-')} {value}: means nothing to {by}")
@@ -193,7 +201,7 @@ def _refuse_overruled(args: Args, name: str, space: Space) -> None:
 def chosen_protocol(args: Args) -> TrialConfig:
     """The protocol with the options that were given. A search selects on held-out images: a share of them, if the protocol has none."""
     name = args.protocol or args.dataset
-    protocol, overrides = PROTOCOLS[name], {"dataset": args.dataset, **given(args.options)}
+    protocol, overrides = PROTOCOLS[name], {"dataset": args.dataset, **args.options}
     selects = args.search not in ("none", "thesis")
     if selects and protocol.validation == 0 and "validation" not in overrides:
         images = min(DATASETS[args.dataset].train, overrides.get("train_samples", protocol.train_samples) or DATASETS[args.dataset].train)

@@ -8,23 +8,25 @@ every sampler alike; hence what a search adds to that is compared too.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Annotated, ClassVar, Final
 
 from hybridep.command import as_command
 from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
-from hybridep.study.arguments import StudyArgs, given
+from hybridep.study.arguments import ProtocolName, StudyArgs
 from hybridep.study.description import now
 from hybridep.study.folder import StudyFolder
+from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_SEEDS, require
 from hybridep.study.recorded import COMPLETE, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
 from hybridep.study.study import prepare, read_arguments, run
+from search_spaces import SPACES
 from studies import schedule_sweep
 
 SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
@@ -36,18 +38,19 @@ BASE: Final = "random"
 
 @dataclass(frozen=True)
 class Args(StudyArgs):
-    samplers: tuple[str, ...] = (BASE, "tpe")
-    """Who searches: two or more of random, quasi-random, tpe, nsga2 and gp."""
+    samplers: Annotated[tuple[str, ...], Option(choices=SAMPLERS)] = (BASE, "tpe")
+    """Who searches: two or more samplers."""
     repetitions: int = 3
     """Searches of each sampler."""
     trials: int = 60
-    """Strategies that each of them tries, beside the thesis's five; of 8 epochs unless --epochs says otherwise."""
+    """Strategies that each of them tries, beside the thesis's five."""
     seeds_each: int = 2
     """Seeds of every strategy; each repetition has its own."""
-    space: str = "schedule+nudge"
-    """What is searched: schedule, schedule+nudge, schedule+nudge+relaxation or estimators."""
-    protocol: str | None = None
-    """Where network and training come from; the dataset's own if not given."""
+    space: Annotated[str, Option(choices=SPACES)] = "schedule+nudge"
+    """What is searched, as in schedule_sweep.py."""
+    protocol: ProtocolName = None
+    """Where network and training come from."""
+    instead: ClassVar[Mapping[str, str]] = {**schedule_sweep.Args.instead, "epochs": str(EPOCHS)}
 
 
 def searches(args: Args) -> dict[str, schedule_sweep.Args]:
@@ -56,7 +59,7 @@ def searches(args: Args) -> dict[str, schedule_sweep.Args]:
         raise InvalidInput(f"--samplers {' '.join(args.samplers)}: must be two or more different ones of {', '.join(SAMPLERS)}")
     require("repetitions", args.repetitions, 1, MOST_SEEDS)
     require("seeds-each", args.seeds_each, 1, MOST_SEEDS)
-    options = args.options if "epochs" in given(args.options) else replace(cast(Any, args.options), epochs=EPOCHS)
+    options = {"epochs": EPOCHS, **args.options}
     shared = {name: getattr(args, name) for name in ("data_dir", "resources", "dataset", "protocol", "trials", "space")}
     return {
         f"{sampler}-{repetition + 1}": schedule_sweep.Args(

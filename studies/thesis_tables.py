@@ -1,14 +1,16 @@
 """Train the strategies of one table of the thesis under its protocol, and set the results beside the published ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES, Preset
 from hybridep.study.arguments import FolderArgs
 from hybridep.study.choices import check_choice, check_choices
+from hybridep.study.option import Option
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
@@ -20,44 +22,50 @@ POLICIES: Final = ("fixed", "adaptive", "converged")
 CONVERGED: Final[dict[str, Any]] = {"relaxation": "adaptive", "tolerance": 1e-6, "T1": 300}
 
 
+def of_table(value: Callable[[Preset], Any]) -> Callable[[Preset], str]:
+    """What --help says of a value that each table has its own of: that of the table which is named."""
+    return lambda preset: str(value(preset)) if preset in map(PRESETS.get, TABLES) else "the table's"
+
+
 @dataclass(frozen=True)
 class Args(FolderArgs):
-    table: str | None = None
-    """mnist (Table 1), fashion-mnist (Table 2), cifar10 (Table 3), fashion-conv, a bench on which one-sided updates collapse, or
-    hopfield-mnist and hopfield-conv, continuous Hopfield networks."""
-    strategies: tuple[str, ...] = ()
-    """Strategies to run; those of the table if not given (where the thesis has none: its five and those of one nudged phase)."""
-    relaxation: tuple[str, ...] = ()
-    """One or more of fixed (T1 and T2 steps, as in the thesis), adaptive (to --tolerance, within T1 and T2) and converged (to 1e-6 within
-    300 free steps); fixed if not given, fixed and converged for fashion-conv."""
-    tolerance: float | None = None
-    """adaptive: a sample has converged when no unit moves by more in a step; as the relaxation benchmark chose it if not given."""
-    start: tuple[str, ...] = ()
-    """Where free phases start, one or both of zeros (as in the thesis) and last (the last epoch's equilibrium of the same image); zeros
-    if not given."""
-    seeds: tuple[int, ...] = ()
-    """Seeds, each a trial of its own; the table's if not given. With fewer, fewer epochs or fewer images, every output says so."""
-    epochs: int | None = None
-    """Epochs; the table's if not given."""
-    train_samples: int | None = None
-    """First N training images; the table's if not given."""
-    T1: int | None = None
-    """Free-phase steps of fixed, and the most of adaptive; the table's if not given."""
-    stack: int | None = None
+    table: Annotated[str | None, Option(choices=TABLES)] = None
+    """Table 1 (mnist), 2 (fashion-mnist) or 3 (cifar10) of the thesis, fashion-conv, a bench on which one-sided updates
+    collapse, or hopfield-mnist and hopfield-conv, continuous Hopfield networks."""
+    strategies: Annotated[tuple[str, ...], Option("strategy", (*STRATEGIES, *ONE_SIDED), otherwise="the table's")] = ()
+    """Strategies to run."""
+    relaxation: Annotated[tuple[str, ...], Option("relaxation", POLICIES, otherwise="fixed; fixed and converged for fashion-conv")] = ()
+    """One or more ways to relax: fixed (T1 and T2 steps, as in the thesis), adaptive (to --tolerance, within T1 and T2), converged (to 1e-6
+    within 300 free steps)."""
+    tolerance: Annotated[float | None, Option("relaxation", otherwise=of_table(lambda preset: f"{preset.tolerance:g}"))] = None
+    """adaptive: a sample has converged when no unit moves by more in a step."""
+    start: Annotated[tuple[str, ...], Option("relaxation", STARTS, otherwise="zeros")] = ()
+    """Where free phases start, one or both of zeros (as in the thesis) and last (the last epoch's equilibrium of the same image)."""
+    seeds: Annotated[tuple[int, ...], Option(otherwise=of_table(lambda preset: " ".join(map(str, preset.seeds))))] = ()
+    """Seeds, each a trial of its own. With fewer, fewer epochs or fewer images, every output says so."""
+    epochs: Annotated[int | None, Option("training", otherwise=of_table(lambda preset: preset.protocol.epochs))] = None
+    """Passes over the training images."""
+    train_samples: Annotated[int | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.train_samples or "all"))] = None
+    """First N training images."""
+    T1: Annotated[int | None, Option("relaxation", otherwise=of_table(lambda preset: preset.protocol.T1))] = None
+    """Free-phase steps of fixed, and the most of adaptive."""
+    stack: Annotated[int | None, Option("resources", otherwise="trials run on Ray")] = None
     """Train so many trials at once as one stack of networks, in this process instead of on Ray: on a GPU in little more time than one
     takes. A stack that the device's memory does not hold is split."""
-    init_gain: float | None = None
-    """Factor on PyTorch's default initial weights and biases; the table's if not given. The thesis does not tell its own."""
-    inputs: Literal["standardised", "unit"] | None = None
-    """What pixels become: standardised (less the data's mean, by its standard deviation) or unit (in [0, 1]); the table's if not given."""
-    decay_epochs: int | None = None
-    """Epochs from full learning rates to the lowest; those of the run if not given, 100 in the code that the thesis extends."""
-    crops: Literal["black", "edge"] | None = None
-    """cifar10: what random crops are padded with, black or the edge's pixels; the table's if not given."""
-    data_note: str | None = None
+    init_gain: Annotated[float | None, Option("network", otherwise=of_table(lambda preset: preset.protocol.network.init_gain))] = None
+    """Factor on PyTorch's default initial weights and biases; the thesis does not tell its own."""
+    inputs: Annotated[Literal["standardised", "unit"] | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.inputs))] = (
+        None
+    )
+    """What pixels become: standardised (less the data's mean, by its standard deviation) or unit (in [0, 1])."""
+    decay_epochs: Annotated[int | None, Option("training", otherwise="those of the run")] = None
+    """Epochs from full learning rates to the lowest; 100 in the code that the thesis extends."""
+    crops: Annotated[Literal["black", "edge"] | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.crops))] = None
+    """cifar10: what random crops are padded with, black or the edge's pixels."""
+    data_note: Annotated[str | None, Option("reporting", otherwise="the official ones")] = None
     """What the images are where they are not the official ones, as "a JPEG copy of the images"; every output says so."""
-    precision: Literal["float32", "tf32"] | None = None
-    """Of products on a GPU: float32 if not given; tf32 rounds their factors for tensor cores, but in a phase's last steps."""
+    precision: Annotated[Literal["float32", "tf32"] | None, Option("training", otherwise="float32")] = None
+    """Of products on a GPU: tf32 rounds their factors for tensor cores, but in a phase's last steps."""
 
 
 def plan(args: Args) -> Plan:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 
@@ -16,7 +16,9 @@ from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, load
 from hybridep.presets import PROTOCOLS, adapted
-from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.arguments import DataDir, HereArgs
+from hybridep.study.choices import check_choices
+from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_REPETITIONS, require
 from hybridep.study.recorded import Job, run_here
 
@@ -25,17 +27,17 @@ TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
 
 @dataclass(frozen=True)
 class Args(HereArgs):
-    protocol: tuple[str, ...] = ("fashion-mnist", "fashion-conv")
-    """What to train: digits, mnist, fashion-mnist, fashion-conv, cifar10."""
+    protocol: Annotated[tuple[str, ...], Option(choices=PROTOCOLS)] = ("fashion-mnist", "fashion-conv")
+    """What to train."""
     relaxation: Literal["adaptive", "fixed"] = "adaptive"
     """How."""
-    cpus: int | None = None
-    """CPUs to share, and trials to run; all that this process may use if not given."""
+    cpus: Annotated[int | None, Option("resources", otherwise="all that this process may use")] = None
+    """CPUs to share, and trials to run."""
     train_samples: int = 5120
     """Training images of each trial; a round is an epoch of every trial."""
     rounds: int = 3
     """Rounds to time in each arrangement, after one that is not timed."""
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hybridep.study import study as running_study
-from hybridep.study.arguments import parse
+from hybridep.study.command_line import parse
 from studies import schedule_sweep
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as arrays_of
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, DatasetError, load
 from hybridep.own_arrays import MOST_CHANNELS, OwnArrays, UnusableArrays, read
-from hybridep.study.arguments import ProtocolOptions
 from hybridep.study.study import prepare
 from studies.schedule_sweep import Args, plan
 
@@ -281,7 +280,7 @@ def test_a_file_that_was_written_anew_is_known_as_it_now_is(tmp_path: Path) -> N
 
 def test_how_a_file_was_read_is_told_and_stands_in_study_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(tmp_path, own((5, 5, 3), count=40))
-    args = Args(dataset=name, protocol="digits", options=ProtocolOptions(sizes=(75, 8, 3)), out=str(tmp_path / "study"), search="thesis")
+    args = Args(dataset=name, protocol="digits", options={"sizes": (75, 8, 3)}, out=str(tmp_path / "study"), search="thesis")
     folder, dataset = prepare("schedule_sweep", args, plan(args))
     folder.close()
     told = "channels are the last axis of images [40, 5, 5, 3]: read as 3 channels of [5, 5] pixels"

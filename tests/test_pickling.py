@@ -26,7 +26,7 @@ from hybridep.nudging import Minibatch
 from hybridep.policies import Policy, Seen
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.registry import REGISTRIES, Entry
-from hybridep.study.arguments import parse
+from hybridep.study.command_line import parse
 from hybridep.trainer import Trainer
 from studies import schedule_sweep
 
@@ -160,7 +160,7 @@ def test_arguments_can_be_copied_with_options_that_an_extension_brought(way: str
             halves: int = 2
 
         brought = parse(arguments, ["--cheap", "halved", "--cheap-halves", "3"])
-        assert COPIES[way](brought) == brought and brought.options.cheap_halves == 3
+        assert COPIES[way](brought) == brought and brought.options["cheap_halves"] == 3
     finally:
         ESTIMATORS.restore(known)
 

@@ -29,7 +29,7 @@ from hybridep.config import (
 from hybridep.datasets import load
 from hybridep.presets import PROTOCOLS
 from hybridep.streams import stream
-from hybridep.study.arguments import parse
+from hybridep.study.command_line import parse
 from hybridep.study.description import as_json
 from hybridep.study.events import EventLog
 from hybridep.study.plan import Plan

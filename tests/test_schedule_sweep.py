@@ -1,5 +1,6 @@
 """The schedule sweep from the command line: a whole study on Ray, and studies whose processes are killed."""
 
+import importlib
 import json
 import os
 import re
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from hybridep.config import TrialConfig
-from hybridep.presets import STRATEGIES
-from hybridep.study.arguments import option_fields, parse
+from hybridep.presets import PRESETS, STRATEGIES
+from hybridep.study.command_line import lines_of, parse
 from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
 from hybridep.study.front import Point, front
+from hybridep.study.option import GROUPS
 from hybridep.study.resources import Resources
+from studies import gradient_alignment, thesis_tables
 from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep
 
 THESIS = ["standard", "centered", "cosine", "inverse_cosine", "stochastic"]
@@ -31,14 +34,46 @@ def begun(tmp_path: Path) -> Path:
     return begun_in(tmp_path / "study")
 
 
-def test_help_begins_with_examples_and_describes_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [name for name, info in option_fields().items() if not info.description] == []
+def helped(capsys: pytest.CaptureFixture[str], arguments: Any, *argv: str) -> str:
+    """What --help shows, in one line without frames."""
     with pytest.raises(SystemExit) as ended:
-        parse(schedule_sweep.Args, ["--help"])
+        parse(arguments, [*argv, "--help"])
     assert ended.value.code == 0
-    before, options = capsys.readouterr().out.split(" options ", 1)
+    return " ".join(re.sub("[│╭╮╰╯]", " ", capsys.readouterr().out).split())
+
+
+def test_help_begins_with_examples_and_has_groups_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    before, *parts = re.split(r" ((?:[a-z]+ )?options) [-─]{2,}", helped(capsys, schedule_sweep.Args))
     assert before.count("python studies/schedule_sweep.py") == 4
-    assert "side of each convolution's kernel in pixels" in " ".join(options.replace("│", " ").split())
+    shown = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert list(shown) == ["options", *(f"{name} options" for name in GROUPS)]
+    assert "--search {thesis,random,quasi-random,tpe,nsga2,gp,grid,none}" in shown["study options"]
+    assert "--kernel INT side of each convolution's kernel in pixels (default: 3 with conv)" in shown["network options"]
+    assert "--histograms, --no-histograms" in shown["reporting options"]
+
+
+# Those that take their arguments by `parse`.
+SCRIPTS = [path.stem for path in sorted(STUDIES.glob("*.py")) if "hybridep.study.arguments" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_option_is_described_and_none_has_nothing_for_a_default(capsys: pytest.CaptureFixture[str], script: str) -> None:
+    arguments = importlib.import_module(f"studies.{script}").Args
+    assert [line.name for line in lines_of(arguments(), PRESETS["digits"]) if not line.about] == []
+    shown = helped(capsys, arguments)
+    assert "None" not in shown and "(default: )" not in shown
+
+
+def test_defaults_are_the_values_of_the_protocol_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = helped(capsys, schedule_sweep.Args)
+    assert "--epochs INT passes over the training images (default: 15)" in shown
+    assert "--beta FLOAT nudge strength β (default: 0.85)" in shown and "(default: 0 1 2)" in shown
+    shown = helped(capsys, schedule_sweep.Args, "--protocol", "fashion-conv")
+    assert "--epochs INT passes over the training images (default: 8)" in shown
+    assert "--channels [INT [INT ...]] feature maps of each convolution (default: 16 32)" in shown and "(default: 1 2 3)" in shown
+    assert "passes over the training images (default: 50)" in helped(capsys, gradient_alignment.Args)
+    assert "Passes over the training images. (default: the table's)" in helped(capsys, thesis_tables.Args)
+    assert "Passes over the training images. (default: 50)" in helped(capsys, thesis_tables.Args, "--table", "mnist")
 
 
 @pytest.mark.parametrize(("has_token", "mode"), [(True, "token"), (False, None)])
@@ -59,13 +94,13 @@ def test_a_client_of_a_cluster_on_loopback_stays_there_and_shows_its_token(
 def test_resources_and_the_number_of_trials_may_change(begun: Path) -> None:
     argv = ["--resume", str(begun), "--cpus-per-trial", "0.5", "--trials", "30"]
     args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv)
-    assert (args.resources.cpus_per_trial, args.trials, args.seeds, args.options.T1) == (0.5, 30, (0, 1), 8)
+    assert (args.resources.cpus_per_trial, args.trials, args.seeds, args.options["T1"]) == (0.5, 30, (0, 1), 8)
 
 
 def test_a_study_is_repeated_from_its_study_json(begun: Path, tmp_path: Path) -> None:
     argv = ["--from", str(begun / "study.json"), "--out", str(tmp_path / "again"), "--seeds", "4"]
     args = running_study.read_arguments("schedule_sweep", schedule_sweep.Args, argv)
-    assert (args.out, args.search, args.options.T1, args.seeds) == (str(tmp_path / "again"), "thesis", 8, (4,))
+    assert (args.out, args.search, args.options["T1"], args.seeds) == (str(tmp_path / "again"), "thesis", 8, (4,))
     assert args.resume is None
 
 

@@ -1,169 +1,133 @@
-"""Command lines: an option for every field of a protocol, mistakes told in one line, an earlier study's arguments as defaults."""
+"""The arguments that studies share, as dataclasses: each field is an option of the command line, described by the text below it."""
 
-import contextlib
-import io
-import itertools
 import json
-import re
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
-from functools import cache
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, cast
 
-import tyro
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from hybridep.config import SLOTS, InvalidInput, TrialConfig, one_line
-from hybridep.study.folder import read_description
-from hybridep.study.mirror import Mirror
+from hybridep.config import SLOTS, InvalidInput, TrialConfig
+from hybridep.datasets import DATASETS
+from hybridep.presets import PROTOCOLS
+from hybridep.study.option import Option
 from hybridep.study.resources import Resources
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+# Of a protocol's own fields; what is an entry's belongs to its network or its strategy.
+_GROUP_OF: Final = {
+    **dict.fromkeys(("train_samples", "test_samples", "validation", "inputs", "std_factor", "augment", "crops"), "data"),
+    **dict.fromkeys(("per", "grain"), "strategy"),
+    **dict.fromkeys(("beta", "relaxation", "T1", "T2", "tolerance", "start"), "relaxation"),
+}
 
 
-@cache
-def _options(flat: frozenset[str]) -> type:
-    """A dataclass with these flat values of TrialConfig, each None where it is not given."""
-    options = []
-    for name, info in option_fields().items():
-        kind: Any = info.annotation
-        kind = kind | None
-        about = tyro.conf.arg(help=info.description, help_behavior_hint="(default: the protocol's)")
-        options.append((name, Annotated[kind, about], field(default=None)))
-    return make_dataclass("Protocol", options, frozen=True, namespace={"__reduce__": lambda self: (_options_of, (asdict(self),))})
+@dataclass(frozen=True)
+class ProtocolOption:
+    """An option for what a protocol sets: the field that it fills, the group, and the names or entries that have such a field."""
+
+    info: FieldInfo
+    group: str
+    choices: Collection[str] = ()
+    only: str = ""
 
 
-def _options_of(values: dict[str, Any]) -> Any:
-    """Options that were pickled, in a process that knows the same entries."""
-    return protocol_options()(**values)
-
-
-def option_fields() -> dict[str, FieldInfo]:
-    """What a protocol sets, by flat name: the fields of TrialConfig and of all entries that may stand in it, policies aside.
+def protocol_options() -> dict[str, ProtocolOption]:
+    """What a protocol sets, by flat name: the fields of TrialConfig and of all entries that may stand in it now, policies aside.
 
     A policy is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
     """
-    found: dict[str, FieldInfo] = {}
+    found: dict[str, ProtocolOption] = {}
     for name, info in TrialConfig.model_fields.items():
         if name in ("dataset", "policy", "seed"):
             continue
         if name not in SLOTS:
-            found[name] = info
+            found[name] = ProtocolOption(info, _GROUP_OF.get(name, "training"))
             continue
         slot = SLOTS[name]
-        about = f"{slot.registry.kind}: {', '.join(slot.registry)}"
-        found[slot.key] = FieldInfo(annotation=str, description=about if slot.key == slot.registry.kind else f"{slot.key} {about}")
+        group, kind = "network" if name == "network" else "strategy", slot.registry.kind
+        about = f"the {kind}" if slot.key == kind else f"the {slot.key} {kind}"
+        found[slot.key] = ProtocolOption(FieldInfo(annotation=str, description=about), group, tuple(slot.registry))
         for entry in slot.registry:
             for flat, own in slot.fields_of(entry).items():
-                found.setdefault(flat, slot.registry[entry].model_fields[own])
+                found.setdefault(flat, ProtocolOption(slot.registry[entry].model_fields[own], group, only=entry))
     return found
 
 
-def protocol_options() -> type:
-    """A dataclass with an option for all that a protocol sets, of the entries that are known now."""
-    return _options(frozenset(option_fields()))
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Options as study.json holds them, in the types of their fields; ValueError where one does not fit. Null is one that was not given."""
+    known, found = protocol_options(), {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name not in known:
+            raise ValueError(f"{name}: is no option of a protocol")
+        try:
+            found[name] = TypeAdapter(cast(Any, known[name].info.annotation)).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{name} {value!r}: {error.errors()[0]['msg']}") from None
+    return found
 
 
-ProtocolOptions: Final = protocol_options()
-
-
-def with_options(arguments: type["A"]) -> type["A"]:
-    """The same arguments, with protocol options of the entries that are known now: an extension may have brought some."""
-    if protocol_options() is ProtocolOptions or "options" not in arguments.__dataclass_fields__:
-        return arguments
-    return cast(type["A"], _with_options(cast(Any, arguments), protocol_options()))
-
-
-@cache
-def _with_options(arguments: type, options: type) -> type:
-    own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))
-    namespace = {
-        "__module__": arguments.__module__,
-        "__doc__": arguments.__doc__,
-        "__reduce__": lambda self: (_arguments_of, (arguments, {one.name: getattr(self, one.name) for one in fields(self)})),
-    }
-    return make_dataclass(arguments.__name__, [own], bases=(arguments,), frozen=True, namespace=namespace)
-
-
-def _arguments_of(arguments: type["A"], values: dict[str, Any]) -> "A":
-    return with_options(arguments)(**values)
+# The protocol's values that were given, by flat name.
+Options = Annotated[dict[str, Any], AfterValidator(_checked)]
+DataDir = Annotated[Path | None, Option("data", otherwise="where each dataset is usually kept")]
+ProtocolName = Annotated[str | None, Option(choices=PROTOCOLS, otherwise="the dataset's own")]
+DatasetName = Annotated[str, Option("data", DATASETS)]
+Seeds = Annotated[tuple[int, ...], Option(otherwise=lambda preset: " ".join(map(str, preset.seeds)))]
 
 
 @dataclass(frozen=True)
 class FolderArgs:
-    """The arguments that every study has: where data and results are, and what it runs on."""
+    """The arguments that every study on Ray has: where data and results are, and what it runs on."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Folder with the dataset's files: torchvision's layout or the official files."""
-    out: str | None = None
-    """Folder or URL (s3://, gs://, ...) for the study; a new folder under results/ if not given."""
+    out: Annotated[str | None, Option(otherwise="a new folder under results/")] = None
+    """Folder or URL (s3://, gs://, ...) for the study."""
     resume: str | None = None
     """Continue the study in this folder or at this URL, with the arguments that it was begun with."""
-    repeat: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    repeat: Annotated[Path | None, Option(flag="from")] = None
     """Take the arguments of an earlier study from its study.json; those given here count more."""
     extend: tuple[Path, ...] = ()
     """Python files with families, estimators, networks, datasets or draws of your own; a copy is kept in study.json."""
-    resources: Annotated[Resources, tyro.conf.arg(name="")] = field(default_factory=Resources)
+    resources: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True)
 class StudyArgs(FolderArgs):
     """Beside them, those of a study that takes any dataset and protocol; its own dataclass inherits them and adds what it varies."""
 
-    dataset: str = "digits"
-    """digits, mnist, fashion-mnist or cifar10."""
-    options: Annotated[ProtocolOptions, tyro.conf.arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
+    dataset: DatasetName = "digits"
+    """Images to learn; also a file of your own that ends in .npz."""
+    options: Options = field(default_factory=dict)
+    # What --help says is used where one of these is not given, if that is not the protocol's own value.
+    instead: ClassVar[Mapping[str, str]] = {}
 
 
-def given(options: Any) -> dict[str, Any]:
-    """The protocol options that were given, as overrides of TrialConfig's fields."""
-    return {name: value for name, value in asdict(options).items() if value is not None}
+@dataclass(frozen=True)
+class HereArgs:
+    """The arguments of everything that runs in this process, without Ray."""
+
+    out: Annotated[Path | None, Option(otherwise="a new folder under results/")] = None
+    """Folder for the results."""
 
 
-A = TypeVar("A", bound="DataclassInstance")
+@dataclass(frozen=True)
+class DiagnosticArgs(HereArgs):
+    """Beside them, those of a study of one protocol."""
 
-
-def parse(arguments: type[A], argv: Sequence[str] | None, default: A | None = None) -> A:
-    """The command line as a dataclass; InvalidInput in one line for a mistake. Help is printed and ends the process with code 0."""
-    complaint = io.StringIO()
-    arguments = with_options(arguments)
-    try:
-        with contextlib.redirect_stderr(complaint):
-            about = sys.modules[arguments.__module__].__doc__
-            if default is None:
-                return tyro.cli(arguments, args=argv, description=about)
-            return tyro.cli(arguments, args=argv, description=about, default=default)
-    except SystemExit as exit:
-        if exit.code:
-            raise InvalidInput(_complaint(complaint.getvalue())) from None
-        raise
-
-
-def _complaint(box: str) -> str:
-    """tyro's framed error message (a title, the message, a rule, hints) in one line."""
-    lines = [line.strip("│| ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
-    message = itertools.takewhile(_written, itertools.dropwhile(lambda line: not _written(line), lines))
-    return " ".join(message).removeprefix("Error parsing ") or "the arguments are not understood; see --help"
-
-
-def _written(line: str) -> bool:
-    return bool(line.strip("─-╰╯+ "))
-
-
-def stored(arguments: type[A], file: Path, option: str, given: Path | str, kind: str, mirror: Mirror | None = None) -> A:
-    """The arguments that a study.json holds; InvalidInput where it is not one of this kind of study, or damaged."""
-    description = read_description(file, option, given, mirror)
-    if description["kind"] != kind:
-        raise InvalidInput(f"{option} {given}: is a {description['kind']} study, not a {kind}")
-    try:
-        # Strict: a true where a number was is damage, and not 1.
-        return TypeAdapter(with_options(arguments)).validate_json(json.dumps(description["arguments"]), strict=True)
-    except ValidationError as error:
-        raise InvalidInput(f"{option} {given}: study.json is damaged (arguments: {one_line(error)})") from None
+    dataset: DatasetName = "digits"
+    """Images to learn."""
+    protocol: ProtocolName = None
+    """Where network and training come from."""
+    data_dir: DataDir = None
+    """Folder with the dataset's files: torchvision's layout or the official files."""
+    threads: Annotated[int, Option("resources")] = 1
+    """CPU threads."""
+    options: Options = field(default_factory=dict)
+    instead: ClassVar[Mapping[str, str]] = {}
 
 
 def refuse(arguments: FolderArgs, *names: str) -> None:

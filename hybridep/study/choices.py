@@ -1,40 +1,12 @@
 """What arguments choose among: checks of an option in one line, and the protocol and seeds that they come to."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
-
-from tyro.conf import arg
+from typing import Any
 
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS
 from hybridep.presets import PRESETS, PROTOCOLS, adapted
-from hybridep.study.arguments import ProtocolOptions, given
 from hybridep.study.ranges import require_seeds
-
-
-@dataclass(frozen=True)
-class HereArgs:
-    """The arguments of everything that runs in this process, without Ray."""
-
-    out: Path | None = None
-    """Folder for the results; a new one under results/ if not given."""
-
-
-@dataclass(frozen=True)
-class DiagnosticArgs(HereArgs):
-    """Beside them, those of a study of one protocol."""
-
-    dataset: str = "digits"
-    """digits, mnist, fashion-mnist or cifar10."""
-    protocol: str | None = None
-    """Where network and training come from: digits, mnist, fashion-mnist, cifar10 or fashion-conv; the dataset's own if not given."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files: torchvision's layout or the official files."""
-    threads: int = 1
-    """CPU threads."""
-    options: Annotated[ProtocolOptions, arg(name="")] = field(default_factory=ProtocolOptions)  # type: ignore[valid-type]
 
 
 def check_choice(option: str, value: str | None, allowed: Collection[str], more: str = "") -> None:
@@ -56,7 +28,7 @@ def chosen_protocol(args: Any, **overrides: Any) -> TrialConfig:
     check_choice("dataset", args.dataset, DATASETS)
     if args.protocol is not None:
         check_choice("protocol", args.protocol, PROTOCOLS)
-    return adapted(args.protocol or args.dataset, {"dataset": args.dataset, **overrides, **given(args.options)})
+    return adapted(args.protocol or args.dataset, {"dataset": args.dataset, **overrides, **args.options})
 
 
 def usual_seeds(args: Any) -> tuple[int, ...]:

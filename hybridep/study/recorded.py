@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hybridep.config import InvalidInput, TrialConfig, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
-from hybridep.study.arguments import parse
-from hybridep.study.choices import DiagnosticArgs
+from hybridep.study.arguments import DiagnosticArgs
+from hybridep.study.command_line import parse
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder
 from hybridep.study.ranges import MOST_THREADS, require

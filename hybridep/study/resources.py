@@ -6,12 +6,13 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.internals import LOOPBACK_SWITCH
 from hybridep.cluster.machine import VISIBLE, cpus, schedulable
 from hybridep.config import InvalidInput, require_gpu
+from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_TRIALS, require
 
 # Ray counts resources in this unit.
@@ -61,17 +62,17 @@ def _whole(ratio: float) -> int:
 class Resources:
     """Given on the command line, beside a study's own arguments."""
 
-    ray_address: str | None = None
-    """A running Ray cluster, host:port or auto; a cluster of this process alone if not given."""
-    cpus_per_trial: float | None = None
-    """CPUs, also threads, of each trial; if not given one, or less where a node has more devices than CPUs."""
-    gpus_per_trial: float | None = None
-    """GPUs of each trial, a fraction lets trials share one; if not given a whole GPU or MIG slice where there is any, else 0."""
-    max_concurrent: int | None = None
-    """Trials at a time; as many as there is room for if not given."""
-    time_budget: float | None = None
+    ray_address: Annotated[str | None, Option("resources", otherwise="a cluster of this process alone")] = None
+    """A running Ray cluster, host:port or auto."""
+    cpus_per_trial: Annotated[float | None, Option("resources", otherwise="1, or less where a node has more devices than CPUs")] = None
+    """CPUs, also threads, of each trial."""
+    gpus_per_trial: Annotated[float | None, Option("resources", otherwise="a whole GPU or MIG slice where there is any, else 0")] = None
+    """GPUs of each trial; a fraction lets trials share one."""
+    max_concurrent: Annotated[int | None, Option("resources", otherwise="as many as there is room for")] = None
+    """Trials at a time."""
+    time_budget: Annotated[float | None, Option("resources", otherwise="none")] = None
     """Seconds after which the study stops, to be continued with --resume."""
-    start_memory: float = 4.0
+    start_memory: Annotated[float, Option("resources")] = 4.0
     """GiB that a trial may keep its images' last equilibria in, where free phases start from them (start last)."""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from hybridep.config import InvalidInput, completed
 from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
-from hybridep.study.arguments import FolderArgs, parse, stored
+from hybridep.study.arguments import FolderArgs
+from hybridep.study.command_line import parse, stored
 from hybridep.study.decide import complete, following, next_round
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder, check_vacant, read_description
@@ -118,7 +119,7 @@ def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:
         new, old = getattr(args, option.name), getattr(earlier, option.name)
         name = f"--{option.name.replace('_', '-')}"
         if option.name == "options" and new != old:
-            name = next(f"--{part.name.replace('_', '-')}" for part in fields(new) if getattr(new, part.name) != getattr(old, part.name))
+            name = next(f"--{part.replace('_', '-')}" for part in new if new[part] != old.get(part))
         if new != old and option.name not in changeable:
             raise InvalidInput(f"{name}: cannot be changed when a study is continued")
         if option.name in GROWING and None not in (new, old) and new < old:
