@@ -335,6 +335,7 @@ def test_a_study_of_a_version_that_knew_fewer_fields_is_continued(begun: Path, m
     def older(study: dict[str, Any]) -> None:
         for name in ADDED:
             del study["protocol"][name]
+        study["arguments"]["options"] |= {"momentum": None, "cheap_memory": None}  # what was not given stood there too
 
     change(begun, older)
     assert sweep("--resume", str(begun)) == 1
