@@ -231,6 +231,15 @@ def test_no_name_in_the_figure_covers_another_or_a_point(screen, answered):
         assert not [point for point in points if overlap(name, point)]
 
 
+def test_no_entry_of_the_legend_is_cut(screen):
+    browser, _, _ = screen
+    frame, entries = browser.execute_script(
+        "const right = (node) => node.getBoundingClientRect().right;"
+        "return [right(document.querySelector('#front .legend .bg')), [...document.querySelectorAll('#front .legendtext')].map(right)]"
+    )
+    assert len(entries) >= 4 and max(entries) <= frame + 1
+
+
 def test_the_main_table_fits_a_desktop_and_is_cards_on_a_phone(screen):
     browser, _, mobile = screen
     box, table, row = browser.execute_script(

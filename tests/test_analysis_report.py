@@ -156,6 +156,14 @@ def test_the_line_of_the_front_goes_through_what_is_drawn_and_nothing_lies_above
             assert y <= reached * (1 + 1e-5), name
 
 
+def test_a_name_that_must_be_shown_finds_a_place_in_the_whole_figure():
+    area, crowd = Box(0, 0, 600, 400), [Box(0, 0, 600, 300), Box(0, 300, 400, 400)]
+    near, anywhere = place([(50, 50), (50, 50)], ["near", "anywhere"], [72, np.inf], crowd, area)
+    assert near is None
+    assert anywhere is not None and anywhere.box.within(area)
+    assert not anywhere.box.overlaps(np.array([box.edges for box in crowd]))
+
+
 def test_what_lies_below_the_window_is_counted(tmp_path):
     study = write_study(tmp_path, trials=6, epochs=EPOCHS, seeds=SEEDS)
     for number in range(3):

@@ -114,11 +114,23 @@ def test_nothing_is_shown_after_the_last_state() -> None:
 def test_what_is_left_is_not_guessed_from_the_first_epochs() -> None:
     progress = Progress(20, 10)
     progress.began("one")
-    for epoch in range(1, 10):
+    for epoch in range(1, 11):
         progress.epoch("one", epoch)
     assert " left" not in progress.line()
-    progress.epoch("one", 10)
+    progress.epoch("two", 1)
     assert re.search(r" \| 0:0\d left", progress.line())
+
+
+def test_how_long_workers_took_to_start_is_not_expected_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("hybridep.study.progress.time.monotonic", lambda: now[0])
+    progress = Progress(10, 10)
+    progress.began("one")
+    now[0] = 120.0  # the worker has started at last; from here on an epoch takes a second
+    for epoch in range(1, 11):
+        progress.epoch("one", epoch)
+        now[0] += 1
+    assert " | 1:40 left" in progress.line()
 
 
 def test_where_there_is_no_terminal_a_line_tells_it_all(capsys: pytest.CaptureFixture[str]) -> None:

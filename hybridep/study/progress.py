@@ -14,9 +14,9 @@ from hybridep.study.front import Point, front, words
 
 REFRESH_SECONDS: Final = 0.5
 PLAIN_SECONDS: Final = 5.0
-# What is left is told when so much of a study is trained, or trained in this run for so long: the first epochs say little of the rest.
+# What is left is told when so much of a study is trained since its first epoch, or for so long: a start says little of the rest.
 SHARE_TO_ESTIMATE: Final = 0.05
-SECONDS_TO_ESTIMATE: Final = 10.0
+SECONDS_TO_ESTIMATE: Final = 30.0
 BAR_WIDTH: Final = 24
 
 
@@ -39,7 +39,8 @@ class Progress:
         self._reached: dict[str, int] = {}
         self._front: list[Point] = []
         self._started = time.monotonic()
-        self._first_epoch = math.inf
+        self._started_trials = False
+        self._first_epoch = math.inf  # when it ended: until then workers start, for seconds or, on a busy machine, for minutes
         self._shown = -math.inf
         self._console = Console(highlight=False)
         self._live: Live | None = None
@@ -51,11 +52,12 @@ class Progress:
         self._add(point)
 
     def began(self, trial: str) -> None:
-        self._first_epoch = min(self._first_epoch, time.monotonic())
+        self._started_trials = True
         self.running.add(trial)
         self.show()
 
     def epoch(self, trial: str, epoch: int) -> None:
+        self._first_epoch = min(self._first_epoch, time.monotonic())
         self._trained += 1
         self._reached[trial] = epoch
         self.show()
@@ -127,7 +129,7 @@ class Progress:
 
     def _counts(self) -> str:
         failed = f" ({self.failed} failed)" if self.failed else ""
-        starting = math.isinf(self._first_epoch) and self.done < self.planned
+        starting = not self._started_trials and self.done < self.planned
         doing = "starting Ray" if starting else f"{len(self.running)} running"
         later = f", {self.later}" if self.later and self.done < self.planned else ""
         return f"{self.done}/{self.planned} trials done{failed}, {doing}{later}"
@@ -143,10 +145,10 @@ class Progress:
         left = max(0.0, self.planned - self.done - self._begun()) * self._epochs
         if left == 0:
             return 0.0 if self.done >= self.planned else None
-        lasted = time.monotonic() - self._first_epoch
-        if (self._trained < SHARE_TO_ESTIMATE * self.planned * self._epochs and lasted < SECONDS_TO_ESTIMATE) or not self._trained:
+        lasted, trained = time.monotonic() - self._first_epoch, self._trained - 1
+        if trained < 1 or (trained < SHARE_TO_ESTIMATE * self.planned * self._epochs and lasted < SECONDS_TO_ESTIMATE):
             return None
-        return lasted / self._trained * left
+        return lasted / trained * left
 
 
 def _duration(seconds: float) -> str:
