@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from tyro.conf import arg
 
 from analysis.mechanism import draw, report
 from hybridep.command import as_command
@@ -21,7 +20,9 @@ from hybridep.kernels import use_threads
 from hybridep.nudging import Nudging
 from hybridep.phases import relax, weigh
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
-from hybridep.study.choices import HereArgs, check_choices
+from hybridep.study.arguments import DataDir, HereArgs
+from hybridep.study.choices import check_choices
+from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_THREADS, require, require_seeds
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import Trainer
@@ -35,21 +36,21 @@ Gradient = list[Tensor]
 
 @dataclass(frozen=True)
 class Args(HereArgs):
-    strategies: tuple[str, ...] = WATCHED
+    strategies: Annotated[tuple[str, ...], Option(choices=KNOWN)] = WATCHED
     """Strategies to train and watch."""
-    seeds: tuple[int, ...] = ()
-    """Seeds to train on; the collapse bench's own if not given."""
-    epochs: int | None = None
-    """Epochs; the collapse bench's own if not given. Fewer are the beginning of the whole run."""
-    train_samples: int | None = None
-    """First N training images; the collapse bench's own if not given."""
+    seeds: Annotated[tuple[int, ...], Option(otherwise=" ".join(map(str, PRESETS[PROTOCOL].seeds)))] = ()
+    """Seeds to train on."""
+    epochs: Annotated[int | None, Option("training", otherwise=str(PROTOCOLS[PROTOCOL].epochs))] = None
+    """Passes over the training images. Fewer are the beginning of the whole run."""
+    train_samples: Annotated[int | None, Option("data", otherwise=str(PROTOCOLS[PROTOCOL].train_samples))] = None
+    """First N training images."""
     every: int = 10
     """Two updates in a row are watched, then none until so many updates have passed since the first of them."""
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Folder with the files of Fashion-MNIST: torchvision's layout or the official files."""
-    threads: int = 1
+    threads: Annotated[int, Option("resources")] = 1
     """CPU threads."""
-    earlier: Annotated[Path | None, arg(name="resume")] = None
+    earlier: Annotated[Path | None, Option(flag="resume")] = None
     """Folder of a run that was cut short: what it finished is taken over, the rest is trained. With the same other arguments."""
 
 
