@@ -373,7 +373,7 @@ def seeds_figure(answer: Answer) -> Spec | None:
 
 
 def decision_figure(answer: Answer) -> Spec | None:
-    """Each strategy's difference from the target after every round, with the interval that all looks so far leave it."""
+    """Each strategy's difference from the target after every round, with its interval at that look."""
     found = answer.decision
     if not found or not found.course.standings:
         return None

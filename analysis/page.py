@@ -166,7 +166,7 @@ def _decision(answer: Answer) -> str:
         "the control that costs as much."
     )
     caption = (
-        "<b>The course of the decision.</b> Difference from centered after each round, with the interval that all rounds so far leave. "
+        "<b>The course of the decision.</b> Difference from centered after each round, with its interval. "
         "Dashed lines are the margins. Triangles lie below the edge, crosses collapsed on some seed, diamonds are controls. What is "
         "decided for all questions gets no more seeds."
     )

@@ -81,7 +81,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a strategy stands at a look: its difference from the target over so many seeds, and the limits that all looks so far leave it."""
+    """How a strategy stands at a look: its difference from the target over so many seeds, with the limits of this look."""
 
     look: int
     seeds: int
@@ -184,7 +184,7 @@ def follow(
             return Course(tuple(course), tuple(replies), (), None, unstable=True)
         step = _step([target, *(runs[name] for name in present)], seeds)
         for name in present:
-            standings[name] = _stand(target, runs[name], look, seeds, families[name], step, standings.get(name))
+            standings[name] = _stand(target, runs[name], look, seeds, families[name], step)
             course.append(standings[name])
         replies = [_reply(reply, names, standings, look, seeds) for reply in replies]
         waiting = [name for name in going if name not in present]
@@ -202,13 +202,11 @@ def _step(trained: Sequence[Runs], seeds: int) -> float:
     return float(steps[steps > 1e-9].min(initial=np.inf)) if (steps > 1e-9).any() else 0.0
 
 
-def _stand(target: Runs, runs: Runs, look: int, seeds: int, family: int, step: float, before: Standing | None) -> Standing:
+def _stand(target: Runs, runs: Runs, look: int, seeds: int, family: int, step: float) -> Standing:
+    # Of this look alone: what earlier looks excluded could be cut off, were differences always normal, but rare failures come late.
     mean, low, high = (float(part) for part in limits(runs.accuracy[:seeds] - target.accuracy[:seeds], look, family, step))
     share = float(runs.nudged_phases[:seeds].mean() / target.nudged_phases[:seeds].mean())
     collapsed = int((runs.collapsed[:seeds] > 0).sum())
-    # All looks hold together, so that each may cut from the interval what an earlier one has excluded.
-    if before:
-        low, high = max(low, before.low), min(high, before.high)
     return Standing(look, seeds, runs.strategy, share, mean, low, high, collapsed)
 
 
