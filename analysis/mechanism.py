@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.alignment import estimator_style
 from analysis.canvas import MUTED, Figure, new_figure, save, style
+from analysis.layout import PURPLE
 from analysis.vocabulary import strategy_label
 
 # Column, title, whether its axis is logarithmic.
@@ -17,6 +18,9 @@ PANELS = (
     ("error_of_pair", "Error of two updates' sum ÷ centered", True),
     ("weight_norm", "Norm of the weights", True),
 )
+
+# Elsewhere it has the colour of standard.
+STYLES = {"split_sign": (PURPLE, "d")}
 
 
 def over_training(rows: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +63,7 @@ def mechanism_figure(rows: pd.DataFrame, caption: str) -> Figure:
     curves = over_training(rows)
     for axes, (column, title, logarithmic) in zip(panels.flat, PANELS, strict=True):
         for strategy, own in curves.groupby("strategy", sort=False):
-            colour, marker = estimator_style(str(strategy))
+            colour, marker = STYLES.get(str(strategy)) or estimator_style(str(strategy))
             axes.plot(own["update"], own[column], marker=marker, ms=2.5, lw=1, color=colour, label=strategy_label(str(strategy)))
         axes.set_title(title, loc="left", fontsize=8)
         if logarithmic and (curves[column] > 0).any():
