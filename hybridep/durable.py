@@ -21,8 +21,27 @@ from hybridep.trainable import NoRoom, StrategyTrial, share_of
 if TYPE_CHECKING:
     from hybridep.trainer import Row
 
+# How messages of PyTorch begin where the GPU, and not the program, is at fault; most hold "CUDA error".
+CUDA_FAULTS: Final = ("CUDA driver error", "cuDNN error", "No CUDA GPUs are available", "Unexpected error from cudaGetDeviceCount")
 # Share of units at their bounds from which on a network at chance counts as lost.
 SATURATED: Final = 0.5
+
+
+class DeviceLost(Exception):
+    """A trial's GPU failed or is gone; the message says how in one line."""
+
+
+def device_fault(error: Exception) -> str:
+    """What CUDA says of a GPU that failed or is gone, in one line; empty for any other error, and for too little memory.
+
+    Whatever a process then asks of CUDA fails in the same way.
+    """
+    import torch
+
+    text = str(error).strip()
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+        return ""
+    return text.splitlines()[0][:200] if text.startswith(CUDA_FAULTS) or "CUDA error" in text else ""
 
 
 class DurableTrial(StrategyTrial):
@@ -62,7 +81,10 @@ class DurableTrial(StrategyTrial):
         return self._cpus, self._gpus
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be."""
+        """Train one epoch. `line` is the JSON line for result.json; `failed`, instead, says why there is none and never will be.
+
+        DeviceLost where its GPU fails: Tune then begins the trial again from its checkpoint, in a process of its own.
+        """
         try:
             self.prepare()
             started = time.perf_counter()
@@ -70,6 +92,8 @@ class DurableTrial(StrategyTrial):
             return self.told(rows, time.perf_counter() - started)
         # An exception would look like a lost worker to Tune, and be tried again for ever.
         except Exception as error:
+            if lost := device_fault(error):
+                raise DeviceLost(lost) from None
             return self.failure(error)
 
     def prepare(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
+from hybridep.cluster.machine import CUDA_CONTEXT_BYTES
 from hybridep.config import LABELS, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, load, register
 from hybridep.presets import PROTOCOLS, adapted
@@ -19,8 +20,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and the driver of a study 
 
 # Columns that are the same for every seed.
 SHARED_COLUMNS: Final = ("epoch", "updates", "learning_rate")
-# What CUDA and its libraries take of a device in each process, beside the tensors: the cap on tensors must leave room for it.
-CUDA_CONTEXT_BYTES: Final = 512 * 2**20
 STATE_FILE: Final = "trial.pt"
 
 

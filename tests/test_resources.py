@@ -16,7 +16,7 @@ from hybridep.cluster.machine import DriverFault
 from hybridep.config import InvalidInput
 from hybridep.study import tuning
 from hybridep.study.resources import MOST_SOCKET_BYTES, NodeCapacity, Resources, Share, ray_folder, shorten_ray_folder
-from tests.nvml import a100, pretend
+from tests.nvml import Board, a100, pretend
 
 LAPTOP = NodeCapacity(8, 0)
 WORKSTATION = NodeCapacity(16, 2)
@@ -42,6 +42,7 @@ def test_a_trial_gets_a_whole_device_where_there_is_any_and_else_a_cpu(nodes: li
 
 def test_a_trial_gets_what_was_asked_for() -> None:
     assert Resources(cpus_per_trial=2, gpus_per_trial=0).share([WORKSTATION]) == Share(2, 0)
+    assert Resources(device="cpu").share([WORKSTATION]) == Share(1, 0)
     assert Resources(gpus_per_trial=0.5).share([WORKSTATION]) == Share(1, 0.5)
     assert Resources(cpus_per_trial=0.5, gpus_per_trial=0.25).share([MIG_SERVER]) == Share(0.5, 0.25)
 
@@ -85,6 +86,8 @@ def test_slices_of_this_machine_are_offered_by_their_ids(monkeypatch: pytest.Mon
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     slices = tuple(part.uuid for part in SLICED.slices.values())
     assert Resources().devices() == slices
+    assert Resources().usable()
+    assert Resources(device="cpu").devices() == ()
     assert Resources().show_devices() == 2
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(slices)
 
@@ -92,14 +95,38 @@ def test_slices_of_this_machine_are_offered_by_their_ids(monkeypatch: pytest.Mon
 def test_a_gpu_that_pytorch_cannot_use_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, SLICED)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Resources().devices() == ()
-    with pytest.raises(InvalidInput, match=r"^--gpus-per-trial 0\.5: this machine has no GPU that PyTorch can use$"):
+    assert not Resources().usable()
+    looked = r"this machine has no GPU that PyTorch can use \(the driver has MIG-a\S+, MIG-a\S+, PyTorch \S+ is built for .+\)$"
+    with pytest.raises(InvalidInput, match=r"^--gpus-per-trial 0\.5: " + looked):
         Resources(gpus_per_trial=0.5).prepare()
+    with pytest.raises(InvalidInput, match=r"^--device gpu: " + looked):
+        Resources(device="gpu").prepare()
+    with pytest.raises(InvalidInput, match=r"^--precision tf32: needs a GPU \(" + looked[:-1] + r"\)$"):
+        Resources().prepare("tf32")
+
+
+@pytest.mark.parametrize(
+    ("boards", "init", "visible", "looked"),
+    [
+        ((), pynvml.NVML_SUCCESS, None, "the NVIDIA driver knows of none"),
+        ((), pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, None, "this machine has no NVIDIA driver (libnvidia-ml.so.1 is not installed)"),
+        ((a100("b", mig=True),), pynvml.NVML_SUCCESS, None, "its GPUs are in MIG mode and have no slices"),
+        ((SLICED,), pynvml.NVML_SUCCESS, "", "CUDA_VISIBLE_DEVICES= hides all"),
+    ],
+)
+def test_who_asks_for_a_gpu_where_there_is_none_hears_what_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch, boards: tuple[Board, ...], init: int, visible: str | None, looked: str
+) -> None:
+    pretend(monkeypatch, *boards, init=init, visible=visible)
+    with pytest.raises(InvalidInput) as refused:
+        Resources(device="gpu").prepare()
+    assert str(refused.value) == f"--device gpu: this machine has no GPU that PyTorch can use ({looked})"
 
 
 def test_a_study_on_cpus_asks_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, SLICED, init=pynvml.NVML_ERROR_UNKNOWN)
     assert Resources(gpus_per_trial=0).devices() == ()
+    assert Resources(device="cpu").devices() == ()
     with pytest.raises(DriverFault):
         Resources().devices()
 

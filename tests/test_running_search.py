@@ -288,7 +288,9 @@ def test_a_journal_that_is_damaged_is_told_in_one_line(folder: StudyFolder, line
 
 def test_a_trial_whose_process_keeps_dying_stops_the_study(folder: StudyFolder) -> None:
     log = StudyLog(folder, Progress(1, 15))
-    trial: Any = SimpleNamespace(config={"trial": "cosine"}, get_error=lambda: RuntimeError("killed by the kernel:\nout of memory"))
+    errors = folder.path / "error.txt"
+    errors.write_text("Failure # 4 (occurred at noon)\nearlier\nFailure # 5 (occurred at noon)\nkilled by the kernel:\nout of memory\n")
+    trial: Any = SimpleNamespace(config={"trial": "cosine"}, error_file=str(errors))
     log.on_trial_start(0, [], trial)
     for _ in range(4):
         log.on_trial_recover(0, [], trial)
@@ -300,7 +302,7 @@ def test_a_trial_whose_process_keeps_dying_stops_the_study(folder: StudyFolder) 
 
 def test_deaths_in_different_epochs_do_not_stop_it(folder: StudyFolder, row: Callable[[int], str]) -> None:
     log = StudyLog(folder, Progress(1, 15))
-    trial: Any = SimpleNamespace(config={"trial": "cosine"}, get_error=lambda: None)
+    trial: Any = SimpleNamespace(config={"trial": "cosine"}, error_file=None)
     log.on_trial_start(0, [], trial)
     for epoch in range(1, 10):
         log.on_trial_recover(0, [], trial)

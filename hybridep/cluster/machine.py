@@ -10,6 +10,8 @@ from typing import Any, Final
 from hybridep.config import InvalidInput
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+# What CUDA and its libraries take of a device in each process, beside the tensors.
+CUDA_CONTEXT_BYTES: Final = 512 * 2**20
 # What CUDA_VISIBLE_DEVICES holds where no GPU may be used; the last is Slurm's.
 NO_DEVICES: Final = ("", "-1", "NoDevFiles")
 

@@ -6,11 +6,11 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.internals import LOOPBACK_SWITCH
-from hybridep.cluster.machine import VISIBLE, cpus, schedulable
+from hybridep.cluster.machine import NO_DEVICES, VISIBLE, NoDriver, cpus, gpus, schedulable
 from hybridep.config import InvalidInput, require_gpu
 from hybridep.study.option import Option
 from hybridep.study.ranges import MOST_TRIALS, require
@@ -66,8 +66,11 @@ class Resources:
     """A running Ray cluster, host:port or auto."""
     cpus_per_trial: Annotated[float | None, Option("resources", otherwise="1, or less where a node has more devices than CPUs")] = None
     """CPUs, also threads, of each trial."""
-    gpus_per_trial: Annotated[float | None, Option("resources", otherwise="a whole GPU or MIG slice where there is any, else 0")] = None
-    """GPUs of each trial; a fraction lets trials share one."""
+    device: Annotated[Literal["auto", "cpu", "gpu"], Option("resources")] = "auto"
+    """What trials run on. auto: where there are GPUs, a few updates are timed as the study begins, and what ends it sooner is taken; a
+    study that is continued keeps it."""
+    gpus_per_trial: Annotated[float | None, Option("resources", otherwise="as --device comes to")] = None
+    """GPUs of each trial: 0 for CPUs alone, a fraction lets trials share one. If given, it decides alone."""
     max_concurrent: Annotated[int | None, Option("resources", otherwise="as many as there is room for")] = None
     """Trials at a time."""
     time_budget: Annotated[float | None, Option("resources", otherwise="none")] = None
@@ -80,6 +83,10 @@ class Resources:
             require("cpus-per-trial", self.cpus_per_trial, LEAST_SHARE, MOST_CPUS)
         if self.gpus_per_trial is not None and self.gpus_per_trial != 0:
             require("gpus-per-trial", self.gpus_per_trial, LEAST_SHARE, 1, "or 0; a trial runs on one device")
+            if self.device == "cpu":
+                raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 or left out with --device cpu")
+        if self.device == "gpu" and self.gpus_per_trial == 0:
+            raise InvalidInput("--device gpu: trials would run on CPUs alone with --gpus-per-trial 0, leave one of them out")
         if self.max_concurrent is not None:
             require("max-concurrent", self.max_concurrent, 1, MOST_TRIALS)
         require("start-memory", self.start_memory, *MEMORY_RANGE, "in GiB")
@@ -93,8 +100,8 @@ class Resources:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # what Ray would print of dead workers, the study says in a line
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # a record of every call, for a dashboard that is not there
-        if self.gpus_per_trial == 0:
-            require_gpu(precision, "trials run on CPUs alone, --gpus-per-trial 0")
+        if self.gpus_per_trial == 0 or self.device == "cpu":
+            require_gpu(precision, f"trials run on CPUs alone, {'--device cpu' if self.device == 'cpu' else '--gpus-per-trial 0'}")
         if self.ray_address is not None:
             _prepare_client(self.ray_address)
             return
@@ -102,21 +109,41 @@ class Resources:
         os.environ[LOOPBACK_SWITCH] = "0"
         if self.cpus_per_trial is not None and self.cpus_per_trial > cpus():
             raise InvalidInput(f"--cpus-per-trial {self.cpus_per_trial:g}: this machine has {cpus()}")
-        devices = self.devices()
-        if self.gpus_per_trial and not devices:
-            raise InvalidInput(f"--gpus-per-trial {self.gpus_per_trial:g}: this machine has no GPU that PyTorch can use")
-        if not devices:
-            require_gpu(precision, "this machine has none that PyTorch can use")
+        self.devices()  # a driver that does not answer is told now
+        asked = f"--gpus-per-trial {self.gpus_per_trial:g}" if self.gpus_per_trial else "--device gpu" if self.device == "gpu" else ""
+        if (asked or precision != "float32") and not self.usable():
+            if not asked:
+                require_gpu(precision, self._without_gpu())
+            raise InvalidInput(f"{asked}: {self._without_gpu()}")
 
     def devices(self) -> tuple[str, ...]:
-        """UUIDs of the GPUs and MIG slices of this machine that trials can be given; none where they shall use CPUs alone."""
-        found = schedulable() if self.gpus_per_trial != 0 else ()
-        if found:
-            import torch  # takes seconds: only where there is something to ask about
+        """UUIDs of the GPUs and MIG slices of this machine that trials may be given; none where they shall use CPUs alone."""
+        return () if self.gpus_per_trial == 0 or self.device == "cpu" else schedulable()
 
-            # Its build may be for CPUs, or for another driver.
-            return found if torch.cuda.is_available() else ()
-        return ()
+    def usable(self) -> bool:
+        """Whether there are such devices and PyTorch can use them: its build may be for CPUs, or for another driver."""
+        if not self.devices():
+            return False
+        import torch  # takes seconds: only where there is something to ask about
+
+        return torch.cuda.is_available()
+
+    def _without_gpu(self) -> str:
+        """That this machine has no GPU for trials, and what was looked for."""
+        visible = os.environ.get(VISIBLE)
+        if found := self.devices():
+            import torch
+
+            built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs alone"
+            reason = f"the driver has {', '.join(found)}, PyTorch {torch.__version__} is {built}"
+        elif visible in NO_DEVICES:
+            reason = f"{VISIBLE}={visible} hides all"
+        else:
+            try:
+                reason = "its GPUs are in MIG mode and have no slices" if gpus() else "the NVIDIA driver knows of none"
+            except NoDriver as missing:
+                reason = str(missing)
+        return f"this machine has no GPU that PyTorch can use ({reason})"
 
     def show_devices(self) -> int:
         """Make these devices, by UUID and no others, visible to a Ray of this process and to its workers; how many they are."""
@@ -126,13 +153,13 @@ class Resources:
 
     def share(self, nodes: Sequence[NodeCapacity]) -> Share:
         """What each trial gets on this cluster; InvalidInput where no node has as much, for a trial would wait for ever."""
-        gpus = self.gpus_per_trial
-        if gpus is None:
-            gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
-        share = Share(self._cpus_beside(gpus, nodes), gpus)
-        if not share.slots(nodes):
-            self._refuse(share, nodes)
-        return share
+        share = 0.0 if self.device == "cpu" else self.gpus_per_trial
+        if share is None:
+            share = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+        found = Share(self._cpus_beside(share, nodes), share)
+        if not found.slots(nodes):
+            self._refuse(found, nodes)
+        return found
 
     def _cpus_beside(self, gpus: float, nodes: Sequence[NodeCapacity]) -> float:
         if self.cpus_per_trial is not None:

@@ -9,7 +9,7 @@ import torch
 from ray.tune.result import DONE
 
 from hybridep.datasets import Dataset
-from hybridep.durable import DurableTrial
+from hybridep.durable import DurableTrial, device_fault
 from hybridep.kernels import use_threads
 from hybridep.stack import Stacks, shape_of
 from hybridep.study.folder import StudyFolder
@@ -50,7 +50,8 @@ class TrialHere(DurableTrial):
 
 def run_stacked(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
     """Run until every fixed trial has ended, epoch by epoch of all. KeyboardInterrupt and StudyStopped leave a study to be resumed."""
-    device = "cuda:0" if resources.gpus_per_trial != 0 and torch.cuda.is_available() else "cpu"
+    cpus_alone = resources.device == "cpu" or resources.gpus_per_trial == 0
+    device = "cuda:0" if not cpus_alone and torch.cuda.is_available() else "cpu"
     use_threads(max(1, int(resources.cpus_per_trial or 1)))
     images: dict[str, Trainer] = {}
     trials = {
@@ -85,11 +86,18 @@ def run_stacked(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Re
                     del trials[name]
 
 
+def _stop_without_device(error: Exception) -> None:
+    """StudyStopped where the GPU failed: all trials of this process have lost it."""
+    if lost := device_fault(error):
+        raise StudyStopped(f"the GPU is lost ({lost})") from None
+
+
 def _prepared(trial: TrialHere) -> dict[str, Any] | None:
     """None, or the result of a trial that cannot go on."""
     try:
         trial.prepare()
     except Exception as error:
+        _stop_without_device(error)
         return trial.failure(error)
     return None
 
@@ -101,6 +109,9 @@ def _epoch(trials: dict[str, TrialHere], stacks: Stacks, log: StudyLog) -> None:
         rows = stacks.train_epoch([trainer for trial in trials.values() for trainer in trial.trainers])
     except torch.OutOfMemoryError:
         raise StudyStopped("one network alone needs more memory than the device has left; a smaller --batch-size needs less") from None
+    except RuntimeError as error:
+        _stop_without_device(error)
+        raise
     seconds = (time.perf_counter() - started) / max(1, len(rows))
     for name, trial in list(trials.items()):
         own = [rows.pop(0) for _ in trial.trainers]

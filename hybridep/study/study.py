@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs
+from hybridep.study.choosing import Choosing
 from hybridep.study.command_line import parse, stored
 from hybridep.study.decide import complete, following, next_round
 from hybridep.study.description import describe, new_folder, now
@@ -261,17 +263,27 @@ def train(
 ) -> int:
     """Train what is left of a study; the exit code. Whoever stops it gets a report of what is there."""
     progress.show(now=True)
-    # Only now: Ray and Optuna take seconds to import.
-    from hybridep.study import tuning
+    choosing = Choosing(folder, plan, dataset, resources)
+    try:
+        if session is None and not plan.stack:
+            choosing.begin()
+        # Only now: Ray and Optuna take seconds to import, in which a GPU is tried.
+        from hybridep.study import tuning
+    except BaseException as stopped:
+        choosing.stop()
+        if isinstance(stopped, InvalidInput):
+            return refused(stopped)
+        raise
 
     script = Path(sys.argv[0]).with_name(f"{folder.description['kind']}.py")  # a benchmark runs other scripts' studies
     go_on = f"Continue with: python {script} --resume {folder.place}"
     try:
         with ExitStack() as shown:
             shown.callback(progress.finish)
+            shown.callback(choosing.stop)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=None)
-            (session or _session(plan))(folder, plan, dataset, resources, progress)
+            (session or _session(plan, choosing))(folder, plan, dataset, resources, progress)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=now())
     except InvalidInput as error:
@@ -290,10 +302,10 @@ def train(
     return COMPLETE
 
 
-def _session(plan: Plan) -> Session:
+def _session(plan: Plan, choosing: Choosing) -> Session:
     from hybridep.study import stacked, tuning
 
-    return stacked.run_stacked if plan.stack else tuning.run_session
+    return stacked.run_stacked if plan.stack else partial(tuning.run_session, choosing=choosing)
 
 
 def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Callable[[Path], None]) -> None:

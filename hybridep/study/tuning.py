@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -19,7 +20,8 @@ from hybridep.cluster.internals import ON_LOOPBACK, forget
 from hybridep.cluster.machine import cpus
 from hybridep.config import InvalidInput, require_gpu
 from hybridep.datasets import Dataset
-from hybridep.durable import DurableTrial
+from hybridep.durable import DeviceLost, DurableTrial
+from hybridep.study.choosing import Choosing
 from hybridep.study.decide import begin, following, line, next_round
 from hybridep.study.events import EventLog
 from hybridep.study.folder import StudyFolder
@@ -32,6 +34,8 @@ from hybridep.study.search import OptunaTrials, TrialSource, varying
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
 MOST_DEATHS: Final = 5
+# Stands before what a trial says of its GPU in the text of its error.
+LOST: Final = f"{DeviceLost.__name__}: "
 COUNT_SLOTS_SECONDS: Final = 5.0
 OBJECT_STORE_BYTES: Final = 128 * 2**20
 
@@ -74,7 +78,6 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         hint = "" if "RAY_AUTH_MODE" in os.environ else f"; if it wants its token, that must be in {token_file()} or RAY_AUTH_TOKEN"
         raise InvalidInput(f"--ray-address {resources.ray_address}: {reason}{hint}") from None
     try:
-        resources.share(nodes())
         yield
     finally:
         ray.shutdown()
@@ -84,6 +87,16 @@ def nodes() -> list[NodeCapacity]:
     """What the living nodes of the cluster offer."""
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [NodeCapacity(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in found if node["Alive"]]
+
+
+def last_error(trial: Trial) -> str:
+    """What Tune noted of a trial's last failure, in one line; of a GPU that was lost what the trial said of it, behind the error's name."""
+    if not trial.error_file:
+        return "nothing is known of it"
+    # A failure begins with a line of its number and date.
+    text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2].partition("\n")[2].strip()
+    last = text.splitlines()[-1] if text else ""
+    return last if LOST in last else " ".join(text.split())[:300]
 
 
 class StudyLog(tune.Callback):
@@ -170,10 +183,13 @@ class StudyLog(tune.Callback):
         self._close_events(name)
         self.progress.running.discard(name)
         self._deaths[name] += 1
-        self.progress.note(f"The process of trial {name} died; the trial goes on from its last checkpoint.")
+        reason = last_error(trial)
+        _, _, lost = reason.partition(LOST)
+        what = f"Trial {name} lost its GPU ({lost})" if lost else f"The process of trial {name} died"
+        self.progress.note(f"{what}; the trial goes on from its last checkpoint.")
         if self._deaths[name] >= MOST_DEATHS:
-            reason = " ".join(str(trial.get_error()).split())[:300]
-            raise StudyStopped(f"the process of trial {name} died {MOST_DEATHS} times in the same epoch: {reason}")
+            what = f"trial {name} lost its GPU" if lost else f"the process of trial {name} died"
+            raise StudyStopped(f"{what} {MOST_DEATHS} times in the same epoch: {lost or reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._close_events(trial.config["trial"])
@@ -219,9 +235,19 @@ class Slots:
         return min(self._slots, self._most)
 
 
-def run_session(folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress) -> None:
-    """Run until every trial has ended, on a Ray cluster. KeyboardInterrupt and StudyStopped leave a study that can be resumed."""
+def run_session(
+    folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, progress: Progress, choosing: Choosing | None = None
+) -> None:
+    """Run until every trial has ended, on a Ray cluster. KeyboardInterrupt and StudyStopped leave a study that can be resumed.
+
+    `choosing`, if given, says on which device when Ray has started.
+    """
     with ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
+        if choosing:
+            with stopping_on_storage_errors():
+                resources, sentence = choosing.settle(nodes())
+            if sentence:
+                progress.note(sentence)
         run_trials(folder, plan, dataset, resources, StudyLog(folder, progress, resources.time_budget, plan))
 
 
