@@ -171,7 +171,7 @@ def step_on(monkeypatch, tmp_path):
 def test_a_trial_caps_its_memory_at_its_share_less_what_cuda_takes(step_on, monkeypatch):
     used = []
 
-    def trainer(config, dataset, device):
+    def trainer(config, dataset, device, beside=None):
         used.append(device)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee the documentation.")
 
