@@ -145,7 +145,7 @@ def _definitions(facts: Iterable[tuple[str, Any]]) -> str:
 
 def _study_facts(answer: Answer) -> list[tuple[str, Any]]:
     """Where the numbers come from: the entries of study.json that say something."""
-    entries = ("kind", "started", "ended", "trials_planned", "seeds", "dataset", "versions", "git", "machine", "arguments")
+    entries = ("kind", "started", "ended", "trials_planned", "seeds", "dataset", "versions", "git", "machine", "device", "arguments")
     return [fact for header in answer.study.headers for name in entries for fact in _leaves(name, header.get(name))]
 
 

@@ -7,6 +7,7 @@ that is known of the library is tested on CPUs; here stands what a GPU alone can
 import functools
 import json
 import math
+import os
 import re
 import subprocess
 import time
@@ -175,6 +176,27 @@ def test_two_trials_share_a_gpu_each_within_its_half(tmp_path: Path, monkeypatch
         ray.shutdown()
     assert not results.errors
     assert results.get_dataframe()[["capped", "together"]].to_numpy().tolist() == [[True, 2], [True, 2]]
+
+
+def test_a_gpu_is_measured_alone_and_shared_before_a_study_begins() -> None:
+    pytest.importorskip("tyro", reason="tyro, which studies need, is not installed")
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from hybridep.probe import Sample
+    from hybridep.study import probing
+
+    sample = Sample.of(PROTOCOLS["digits"], (0, 1, 2), dataset("digits"))
+    probes = probing.here(sample, 1, os.environ.get("CUDA_VISIBLE_DEVICES", "0"), 2, with_cpu=True)
+    try:
+        gpu, name = probes.gpu()
+        cpu = probes.cpu()
+    finally:
+        probes.stop()
+    assert name == torch.cuda.get_device_name(0)
+    assert cpu is not None
+    assert cpu.epoch > 0
+    assert 0 < gpu.needed < gpu.memory == torch.cuda.get_device_properties(0).total_memory
+    assert gpu.at_once == 2
+    assert gpu.shared_epoch > 0
 
 
 def test_devices_and_slices_are_those_of_nvidia_smi() -> None:
