@@ -277,6 +277,17 @@ def test_a_study_goes_on_only_with_memory_for_its_warm_starts(tmp_path: Path, ca
     assert "--start-memory 1e-06: a trial with start last keeps" in refused(capsys, "--resume", str(study), "--start-memory", "1e-6")
 
 
+@pytest.mark.parametrize("out", [None, "study"])
+def test_a_study_that_ray_refuses_leaves_nothing(monkeypatch: pytest.MonkeyPatch, out: str | None) -> None:
+    def refusing(*_: Any) -> int:
+        assert len(list(Path().glob("**/study.json"))) == 1
+        return 2
+
+    monkeypatch.setattr(running_study, "train", refusing)
+    assert sweep("--search", "thesis", "--epochs", "2", *(("--out", out) if out else ())) == 2
+    assert [str(path) for path in Path().glob("**/*")] == ([out] if out else ["results"])
+
+
 def test_where_no_folder_can_be_made_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     Path("results").write_text("a file")
     assert refused(capsys, "--search", "thesis").startswith("error: --out: must be given, for results/schedule_sweep-")
@@ -713,6 +724,11 @@ def test_a_trial_does_not_go_on_from_a_checkpoint_of_another_configuration(stopp
     assert rows(begin_in(tmp_path / "copy" / "ray", **changed), 1) == fresh
 
 
+def begin_with(study: Path, **versions: str) -> None:
+    """Have a study say that it was begun with other versions."""
+    change(study, lambda description: description["versions"].update(versions))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -736,7 +752,10 @@ def test_the_last_row_of_a_complete_trial_that_makes_no_sense_is_told(
     file = study / "ray" / "cosine" / "result.json"
     last = json.loads(file.read_text().splitlines()[-1])
     file.write_text(json.dumps({**last, "done": True, **change}) + "\n")
+    begin_with(study, torch="0.1")
+    begun = json.loads((study / "study.json").read_text())
     assert sweep("--resume", str(study)) == 2
+    assert json.loads((study / "study.json").read_text()) == begun
     shown = capsys.readouterr()
     assert shown.err.startswith(f"error: --resume {study}: {file} is damaged (")
     assert shown.err.count("\n") == 1

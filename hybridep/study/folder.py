@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -104,6 +104,7 @@ class StudyFolder:
     def __init__(self, path: Path, description: dict[str, Any], lock: FileLock, mirror: Mirror | None = None) -> None:
         self.path = path
         self.description = description
+        self._begun = dict(description)
         self._lock = lock
         self._mirror = mirror
         self._journal_sent = 0
@@ -213,14 +214,24 @@ class StudyFolder:
             self._mirror.release()
         self._lock.release()
 
-    def discard(self) -> None:
-        """Remove a study of which nothing has run, so that its folder can be used again."""
+    def restore(self) -> None:
+        """Leave study.json as it was when the folder was opened: a study that is refused has not gone on."""
+        if self.description != self._begun:
+            self.description = dict(self._begun)
+            with suppress(OSError):  # why it is refused may be that nothing can be written
+                self.write()
+
+    def discard(self, made: bool = False) -> None:
+        """Remove a study of which nothing has run, so that its folder can be used again; the folder too where it was `made` for it."""
         if not self.begun():
             shutil.rmtree(self.trials, ignore_errors=True)
             for path in (self.path / "study.json", self.optuna_journal, self.path / HOLDER, self.path / LOCK):
                 path.unlink(missing_ok=True)
                 if self._mirror:
                     self._mirror.remove(path)
+            if made:
+                with suppress(OSError):  # something else may have come to lie there
+                    self.path.rmdir()
 
 
 def check_vacant(path: Path) -> None:

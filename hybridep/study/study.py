@@ -67,8 +67,8 @@ def main(
         return refused(error)
     with closing(folder):
         code = run(folder, plan, dataset, args.resources, write_report, session)
-        if code == INVALID and args.resume is None:
-            folder.discard()
+        if code == INVALID:
+            folder.discard(made=args.out is None) if args.resume is None else folder.restore()
         return code
 
 
