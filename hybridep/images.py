@@ -1,5 +1,6 @@
 """Image batches as tensors: uint8 images stay resident on the device, and each batch is normalised, and augmented, as a whole."""
 
+import copy
 import warnings
 from typing import Literal
 
@@ -54,6 +55,12 @@ class Crops:
         self.padding = padding
         self.offsets = torch.from_numpy(generator.integers(0, 2 * PADDING + 1, size=(2, n))).to(device)
         self.flipped = torch.from_numpy(generator.random(n) < 0.5).to(device)
+
+    def at(self, offsets: Tensor, flipped: Tensor) -> "Crops":
+        """Crops with the same padding at these places: the drawn ones on another device."""
+        placed = copy.copy(self)
+        placed.offsets, placed.flipped = offsets, flipped
+        return placed
 
     def of(self, pixels: Tensor) -> Tensor:
         """The crops of pixels [n, channels, height, width], in one gather."""

@@ -6,7 +6,8 @@ and so they do for products that are large enough to gain from several threads. 
 of threads alone, so that the same configuration gives the same numbers every time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 
 # cuDNN convolutions would use TF32 unasked: ten bits of a state are too few for the difference of two equilibria.
 torch.backends.cudnn.allow_tf32 = False
+# The same seed gives the same numbers again, convolutions too: no algorithm that adds in an order of its own.
+torch.backends.cudnn.deterministic = True
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -77,17 +80,46 @@ def flat(s: Tensor) -> Tensor:
     return s.permute(0, 2, 3, 1).flatten(1) if s.dim() == 4 else s
 
 
+def units(s: Tensor) -> Tensor:
+    """[n, units] in the order in which they lie in memory, whichever that is."""
+    return s.flatten(1) if s.is_contiguous() else flat(s)
+
+
 def unflat(units: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The reverse of `flat`, for layers of that shape without n."""
-    if len(shape) == 1:
+    if len(shape) < 3:
         return units
     channels, height, width = shape
     return units.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
+def laid_out(s: Tensor) -> Tensor:
+    """Image-like layers [n, channels, height, width] as their device is fastest: channels last, on a GPU in float32 first."""
+    return s.contiguous(memory_format=image_layout(s)) if s.dim() == 4 else s
+
+
+def image_layout(like: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if like.is_cuda and like.dtype == torch.float32 else torch.channels_last
+
+
 def take(block: Tensor, rows: Tensor) -> Tensor:
-    """Some rows of a block; images stay channels-last. Indexing does the same, several times slower."""
+    """Some rows of a block; images stay laid out as they were. Indexing does the same, several times slower."""
+    if block.is_cuda and block.is_contiguous():
+        return block.index_select(0, rows)
     return unflat(flat(block).index_select(0, rows), tuple(block.shape[1:]))
+
+
+@contextmanager
+def tensor_cores(used: bool) -> Iterator[None]:
+    """Within, products and convolutions on a GPU round their float32 factors to TF32, ten bits, if `used`; sums stay float32."""
+    if not used:
+        yield
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def tanh_(x: Tensor) -> Tensor:

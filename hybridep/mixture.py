@@ -50,6 +50,11 @@ class Mixture:
         """Whether an estimator wants to hear of standard's and the accurate estimate of the same minibatch."""
         return self.cheap.listens or self.accurate.listens
 
+    @property
+    def refines(self) -> bool:
+        """Whether an estimator changes the gradient of its table."""
+        return self.cheap.refines or self.accurate.refines
+
     def nudging(self, p: float, minibatch: Minibatch) -> tuple[Nudging, Nudging | None]:
         """The table of the next minibatch at p_std = p, and what of it is the accurate estimate; counts the update.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hybridep.kernels import take
-from hybridep.networks import LayeredNetwork
+from hybridep.networks import Dynamics, LayeredNetwork
 from hybridep.nudging import Floats, Nudging
 from hybridep.relaxation import Equilibrium, Relaxation
 
@@ -30,14 +30,18 @@ def relax(network: LayeredNetwork, relaxation: Relaxation, nudging: Nudging, dri
         none = betas
         return States(free, Equilibrium([block[:0] for block in free.state], none, none, none < 0))
     if nudging.phases is not None:
-        phases = nudging.phases
-        starts = [_stack(block, phases) for block in free.state]
-        dynamics = network.bind(_stack(drive, phases), starts, target.repeat(phases, 1), betas, at_rest=True)
+        dynamics = bind_phases(network, nudging.phases, drive, target, betas, free.state)
     else:
         rows = torch.from_numpy(np.array(nudging.rows)).to(drive.device)
         starts = [take(block, rows) for block in free.state]
         dynamics = network.bind(take(drive, rows), starts, target[rows], betas, at_rest=True)
     return States(free, relaxation.nudged(dynamics))
+
+
+def bind_phases(network: LayeredNetwork, phases: int, drive: Tensor, target: Tensor, betas: Tensor, free: list[Tensor]) -> Dynamics:
+    """Dynamics of whole nudged phases, stacked, from the free state; betas [phases · n]."""
+    starts = [_stack(block, phases) for block in free]
+    return network.bind(_stack(drive, phases), starts, target.repeat(phases, 1), betas, at_rest=True)
 
 
 def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, target: Tensor) -> list[Tensor]:
@@ -51,7 +55,7 @@ def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, 
         if nudging.free_weight is None:
             return network.gradient(x, nudged, target, _tensor(weights, x), _tensor(betas, x))
         state = [torch.cat([own, others]) for own, others in zip(states.free.state, nudged, strict=True)]
-        return network.gradient(x, state, target, *_with_free(nudging.free_weight, nudging, x))
+        return network.gradient(x, state, target, *(_tensor(values, x) for values in with_free(nudging)))
     free_rows = np.empty(0, dtype=np.int64) if nudging.free_weight is None else np.flatnonzero(nudging.free_weight)
     rows = np.concatenate([free_rows, nudging.rows])
     if len(rows) == 0:
@@ -80,10 +84,12 @@ def estimate(
     return weigh(network, nudging, x, states, target), states.nudged
 
 
-def _with_free(free_weight: Floats, nudging: Nudging, like: Tensor) -> tuple[Tensor, Tensor]:
-    weights = np.concatenate([free_weight, nudging.weight])
+def with_free(nudging: Nudging) -> tuple[Floats, Floats]:
+    """Weights and β of all states that enter the gradient: those of the free phase, where it does, before the table's rows."""
+    if nudging.free_weight is None:
+        return nudging.weight, nudging.beta
     betas = np.concatenate([np.zeros(nudging.n, dtype=nudging.beta.dtype), nudging.beta])
-    return _tensor(weights, like), _tensor(betas, like)
+    return np.concatenate([nudging.free_weight, nudging.weight]), betas
 
 
 def _tensor(values: Floats, like: Tensor) -> Tensor:

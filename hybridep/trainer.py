@@ -12,19 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hybridep.captured import CapturedPhases
 from hybridep.collapse import collapsed
 from hybridep.config import TrialConfig, require_gpu
 from hybridep.datasets import Dataset, split
 from hybridep.descent import rising_share
 from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
-from hybridep.kernels import numpy_on_one_thread
+from hybridep.kernels import laid_out, numpy_on_one_thread
 from hybridep.mixture import Mixture, exactly
 from hybridep.networks import LayeredNetwork, make_network
 from hybridep.nudging import Floats, Minibatch, Nudging, Rows
-from hybridep.phases import States, relax, weigh
+from hybridep.phases import States, relax, weigh, with_free
 from hybridep.policies import Seen
-from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.relaxation import Adaptive, Equilibrium, FixedSteps, Relaxation
 from hybridep.starts import make_starts
 from hybridep.streams import stream
 
@@ -47,9 +48,9 @@ def _mean(values: list[float]) -> float:
 def make_relaxation(config: TrialConfig) -> Relaxation:
     """The policy that a configuration names."""
     if config.relaxation == "fixed":
-        return FixedSteps(config.T1, config.T2)
+        return FixedSteps(config.T1, config.T2, tensor_cores=config.precision == "tf32")
     assert config.tolerance is not None
-    return Adaptive(config.tolerance, config.T1, config.T2)
+    return Adaptive(config.tolerance, config.T1, config.T2, tensor_cores=config.precision == "tf32")
 
 
 def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:
@@ -65,6 +66,13 @@ def learning_rate(base: float, epoch: int, config: TrialConfig) -> float:
 def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     """Fraction of the samples that are named rightly; NaN where there are none."""
     return float(np.mean(predicted == labels)) if len(labels) else math.nan
+
+
+def _with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """The same whichever device it comes from."""
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+    return state
 
 
 def predicted(network: LayeredNetwork, relaxation: Relaxation, images: Images, rows: Tensor) -> Tensor:
@@ -108,6 +116,9 @@ class Trainer:
         self._lay_out_gradients()
         example, _ = self.images.batch(self.train_rows[:1])
         self.starts = make_starts(config, self.network, len(self.train_rows), self.network.input_drive(example))
+        self.phases = CapturedPhases(self.network, self.relaxation, example) if like.is_cuda and config.start == "zeros" else None
+        if self.phases is not None:
+            self._let_be_captured()
         self._measured: list[Seen] = []
         self._probabilities: list[float] = []
         self.epoch = 0
@@ -155,9 +166,13 @@ class Trainer:
         started = time.perf_counter()
         order, rates = self.begin_epoch()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         rows = torch.from_numpy(order).to(self.train_rows.device)
-        sums = torch.stack([self._update(batch) for batch in rows.split(self.config.batch_size)]).double().sum(dim=0).tolist()
+        update = self._update if self.phases is None else self._captured_update
+        sums = torch.stack([update(batch) for batch in rows.split(self.config.batch_size)]).double().sum(dim=0).tolist()
         held_out = self._predictions(self.images, self.validation_rows)
         tested = self._predictions(self.test_images, self.test_rows)
         return {**self.end_epoch(sums, held_out, tested), "epoch_seconds": time.perf_counter() - started}
@@ -218,16 +233,87 @@ class Trainer:
         states = relax(self.network, self.relaxation, nudging, drive, free, target)
         gradient = weigh(self.network, nudging, x, states, target)
         self._listen(nudging, accurate, gradient, x, states, target)
-        gradient = self.mixture.refine(gradient)
+        seen = self._seen(free, losses, labels)
+        self._descend(self.mixture.refine(gradient))
+        return torch.cat([seen[:1], (states.nudged.steps.sum() / n)[None], seen[1:]])
+
+    def _seen(self, free: Equilibrium, losses: Tensor, labels: Tensor) -> Tensor:
+        """Of a free phase, [5]: its steps (mean over the batch), then sums: correct, loss, residual, saturation."""
+        n = len(labels)
+        correct = (self.network.scores(free.state).argmax(dim=1) == labels).sum()
+        saturation = self.network.saturation(free.state) * n
+        return torch.stack([free.steps.sum() / n, correct, losses.sum(), free.residual.sum(), saturation])
+
+    def _descend(self, gradient: list[Tensor]) -> None:
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
             # Into a gradient laid out like its parameter: the fused optimizer reads both as flat memory.
             torch.neg(direction, out=parameter.grad)
-        correct = (self.network.scores(free.state).argmax(dim=1) == labels).sum()
-        saturation = self.network.saturation(free.state) * n
         self.optimizer.step()
         self.network.refresh()
-        steps = [free.steps.sum() / n, states.nudged.steps.sum() / n]
-        return torch.stack([*steps, correct, losses.sum(), free.residual.sum(), saturation])
+
+    def _captured_update(self, batch: Tensor) -> Tensor:
+        """`_update` in pieces that a GPU replays. Tables of other rows than whole minibatches are relaxed without graphs."""
+        phases = self.phases
+        assert phases is not None
+        n = len(batch)
+        crops = Crops(n, self.augmentation, torch.device("cpu"), self.config.crops) if self.config.augment else None
+
+        def begin(batch: Tensor, *drawn: Tensor) -> list[Tensor]:
+            chosen = self.train_rows[batch]
+            x, labels = self.images.batch(chosen, None if crops is None else crops.at(*drawn))
+            return [chosen, laid_out(x), labels, self.images.one_hot(labels), self.network.input_drive(x)]
+
+        drawn = [] if crops is None else [crops.offsets, crops.flipped]
+        chosen, x, labels, target, drive = phases.replays(("begin", n), begin, batch, *drawn)
+        free = phases.free(drive)
+
+        def look(labels: Tensor, target: Tensor, steps: Tensor, residual: Tensor, *state: Tensor) -> list[Tensor]:
+            equilibrium = Equilibrium(list(state), steps, residual, residual < 0)
+            losses = self.network.loss(equilibrium.state, target)
+            return [losses, self._seen(equilibrium, losses, labels)]
+
+        losses, seen = phases.replays(("look", n), look, labels, target, free.steps, free.residual, *free.state)
+        nudging, accurate = self.draw(n, lambda: losses.cpu().numpy(), lambda: chosen.cpu().numpy())
+        if nudging.phases is None:
+            states = relax(self.network, self.relaxation, nudging, drive, free, target)
+        else:
+            states = States(free, phases.nudged(nudging, drive, target, free))
+        if nudging.phases is None or self.policy.listens_to or self.mixture.listens or self.mixture.refines:
+            gradient = weigh(self.network, nudging, x, states, target)
+            self._listen(nudging, accurate, gradient, x, states, target)
+            self._descend(self.mixture.refine(gradient))
+            return torch.cat([seen[:1], (states.nudged.steps.sum() / n)[None], seen[1:]])
+
+        def learn(table: Tensor, x: Tensor, target: Tensor, seen: Tensor, steps: Tensor, *states: Tensor) -> list[Tensor]:
+            blocks = len(free.state)
+            state = list(states[:blocks])
+            if nudging.free_weight is not None:
+                state = [torch.cat([own, others]) for own, others in zip(states[blocks:], state, strict=True)]
+            self._descend(self.network.gradient(x, state, target, *table))
+            return [torch.cat([seen[:1], (steps.sum() / n)[None], seen[1:]])]
+
+        table = torch.from_numpy(np.stack(with_free(nudging)))
+        key = ("learn", n, nudging.phases, nudging.free_weight is not None)
+        found = states.nudged
+        inputs = (x, target, seen, found.steps, *found.state, *free.state)
+        return phases.replays(key, learn, table, *inputs, writes=self._written())[0].clone()
+
+    def _written(self) -> list[Tensor]:
+        """All that an update changes."""
+        momenta = [state["momentum_buffer"] for state in self.optimizer.state.values() if state.get("momentum_buffer") is not None]
+        gradients = [parameter.grad for parameter in self.network.parameters if parameter.grad is not None]
+        return [*self.network.parameters, *momenta, *gradients, *self.network.derived()]
+
+    def _let_be_captured(self) -> None:
+        """Rates as tensors, and momenta from the beginning: a graph reads and writes what stays at its place."""
+        assert self.phases is not None
+        self.phases.forget()
+        for group in self.optimizer.param_groups:
+            parameters = group["params"]
+            group["lr"] = parameters[0].new_tensor(float(group["lr"]))
+            for parameter in parameters if group["momentum"] else []:
+                if self.optimizer.state[parameter].get("momentum_buffer") is None:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def draw(self, n: int, losses: Callable[[], Floats], samples: Callable[[], Rows]) -> tuple[Nudging, Nudging | None]:
         """The table of the next update, on n samples, and what of it is the accurate estimate.
@@ -267,9 +353,17 @@ class Trainer:
         return cheap * self.mixture.cheap.nudged_phases + accurate * self.mixture.accurate.nudged_phases
 
     def _predictions(self, images: Images, rows: Tensor) -> Predictions:
-        named = [predicted(self.network, self.relaxation, images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
+        named = [self._named(images, batch) for batch in rows.split(EVALUATION_BATCH) if len(batch)]
         labels = images.labels[rows].cpu().numpy()
         return torch.cat(named).cpu().numpy() if named else labels, labels
+
+    def _named(self, images: Images, rows: Tensor) -> Tensor:
+        phases = self.phases
+        if phases is None:
+            return predicted(self.network, self.relaxation, images, rows)
+        key = ("predict", images is self.images, len(rows))
+        drive = phases.replays(key, lambda rows: [self.network.input_drive(images.batch(rows)[0])], rows)[0]
+        return self.network.scores(phases.free(drive).state).argmax(dim=1)
 
     @torch.no_grad()
     def activations(self) -> list[list[int]]:
@@ -292,7 +386,7 @@ class Trainer:
             "nudged_steps": self.nudged_steps,
             "parameters": [parameter.clone() for parameter in self.network.parameters],
             # The optimizer gives, and takes, its very buffers: training on would change a state that was kept.
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "optimizer": _with_plain_rates(copy.deepcopy(self.optimizer.state_dict())),
             "mixture": self.mixture.state_dict(),
             "policy": self.policy.state_dict(),
             "starts": self.starts.state_dict(),
@@ -308,6 +402,8 @@ class Trainer:
             parameter.copy_(saved)
         self.network.refresh()
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        if self.phases is not None:
+            self._let_be_captured()
         self.mixture.load_state_dict(state["mixture"])
         self.policy.load_state_dict(state["policy"])
         self.starts.load_state_dict(state.get("starts", {}))

@@ -60,7 +60,23 @@ MINIBATCH = Minibatch(4, 0.5)
 # What some of them must be given.
 FIELDS: dict[str, dict[str, Any]] = {"family piecewise": {"knots": ((0.0, 1.0), (0.5, 0.2))}}
 # Public classes that nothing below holds an object of: what passes by, or is a dataclass of numbers and tensors that was measured.
-NOT_KEPT = {"OwnArrays", "Registry", "Slot", "Source", "States", "Use", "Reference", "Agreement", "Alignment", "Bias", "Biases", "PowerLaw"}
+NOT_KEPT = {
+    "Blocks",
+    "CapturedPhases",
+    "Stage",
+    "OwnArrays",
+    "Registry",
+    "Slot",
+    "Source",
+    "States",
+    "Use",
+    "Reference",
+    "Agreement",
+    "Alignment",
+    "Bias",
+    "Biases",
+    "PowerLaw",
+}
 # Ray's own, or held by a running process: they have files, locks and connections.
 ELSEWHERE = ("hybridep.trainable", "hybridep.durable", "hybridep.study", "hybridep.cluster", "hybridep.storage", "hybridep.checkpoints")
 

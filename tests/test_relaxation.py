@@ -349,4 +349,4 @@ def test_a_max_pooling_network_comes_to_rest_where_the_thesis_steps_lead(seed):
     assert adaptive.steps.mean() < 100
     assert elsewhere(adaptive) == 0
     # Sweeps from zero would be faster, to other pooling choices: without that there were nothing to take care of.
-    assert elsewhere(policy._sweep(start(), 2000)) > 3
+    assert elsewhere(policy._until(policy._sweeps(2000, True), start())) > 3

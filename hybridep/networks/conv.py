@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from hybridep.kernels import affine, flat, take, unflat
+from hybridep.kernels import affine, flat, image_layout, laid_out, take, unflat, units
 from hybridep.networks.layered import Dynamics, LayeredNetwork, sum_by_sample
 
 
@@ -87,7 +87,7 @@ class Convolution:
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor | None]:
         z = F.conv2d(s, self.weight, self.bias, stride=self.stride, padding=self.padding)
         # A single channel has no layout of its own: what is made from it comes with channels first, which all that follows would inherit.
-        return self.pool.forward(channels_last(z))
+        return self.pool.forward(laid_out(z))
 
     def transpose(self, s: Tensor, choice: Tensor | None) -> Tensor:
         """∂(s · forward)/∂(layer below), with the pooling choice held."""
@@ -95,7 +95,7 @@ class Convolution:
         rest = [b - ((a - 1) * self.stride - 2 * self.padding + kernel) for a, b in zip(size, self.below, strict=True)]
         spread = self.pool.transpose(s, choice, size)
         below = F.conv_transpose2d(spread, self.weight, stride=self.stride, padding=self.padding, output_padding=(rest[0], rest[1]))
-        return channels_last(below)
+        return laid_out(below)
 
     def gradient(self, below: Tensor, s: Tensor, choice: Tensor | None) -> list[Tensor]:
         """Σ over rows of ∂(s · forward)/∂(weight, bias)."""
@@ -121,7 +121,7 @@ class Dense:
         return affine(flat(s), self.weight.T, self.bias, out=s.new_empty(len(s), len(self.bias))), None
 
     def transpose(self, s: Tensor, choice: None) -> Tensor:
-        return unflat(s @ self.weight, self.below)
+        return laid_out(unflat(s @ self.weight, self.below))
 
     def gradient(self, below: Tensor, s: Tensor, choice: None) -> list[Tensor]:
         return [s.T @ flat(below), s.sum(dim=0)]
@@ -158,7 +158,7 @@ class ConvNet(LayeredNetwork):
         self._initialise(weight_shapes, init_gain, generator, like)
         for index, is_convolution in enumerate(convolutional):
             if is_convolution:
-                self.parameters[2 * index] = self.parameters[2 * index].contiguous(memory_format=torch.channels_last)
+                self.parameters[2 * index] = self.parameters[2 * index].contiguous(memory_format=image_layout(like))
         self.shapes = shapes[1:-1] if self.cost.has_readout else shapes[1:]
         pool = POOLS[pooling]()
         self.connections: list[Convolution | Dense] = []
@@ -171,10 +171,10 @@ class ConvNet(LayeredNetwork):
                 self.connections.append(Dense(weight, bias, below))
 
     def input_drive(self, x: Tensor) -> Tensor:
-        return self.connections[0].forward(channels_last(x))[0]
+        return self.connections[0].forward(laid_out(x))[0]
 
     def zeros(self, drive: Tensor) -> list[Tensor]:
-        return [channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
+        return [laid_out(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
 
     def bind(
         self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
@@ -191,7 +191,7 @@ class ConvNet(LayeredNetwork):
     def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
         weighted = [s * as_column(weights, s) for s in state]
         # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
-        below, above = channels_last(x), sum_by_sample(weighted[0], x.shape[0], samples)
+        below, above = laid_out(x), sum_by_sample(weighted[0], x.shape[0], samples)
         gradient = self._connection_gradient(0, below, above)
         for index in range(1, len(state)):
             gradient += self._connection_gradient(index, state[index - 1], weighted[index])
@@ -202,11 +202,14 @@ class ConvNet(LayeredNetwork):
         if isinstance(connection, Dense):
             return connection.gradient(below, above, None)
         choice = connection.forward(below)[1] if connection.chooses else None
-        return connection.gradient(below, channels_last(above), choice)
+        return connection.gradient(below, laid_out(above), choice)
 
 
 class ConvDynamics(Dynamics):
     """Updated layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
+
+    carries = True
+    shrinks = True
 
     def __init__(
         self, network: ConvNet, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool
@@ -264,6 +267,9 @@ class ConvDynamics(Dynamics):
         else:
             ups = [self._up(layer) for layer in layers]
             self.state = [self._response(layer, up) for layer, up in zip(layers, ups, strict=True)]
+        if self.moving is not None:
+            for old, new in zip(self.previous, self.state, strict=True):
+                torch.lerp(old, new, as_column(self.moving, new), out=new)
         self.choices = [None] * len(self.state)
         self.at_rest = False
 
@@ -283,15 +289,30 @@ class ConvDynamics(Dynamics):
 
     def _move(self, layer: int, new: Tensor, factor: float) -> None:
         old = self.state[layer]
+        weight = self.weight(factor)
         if self.beta is not None and layer + 1 == len(self.state):
-            torch.lerp(old, new, as_column(factor * self.network.nudged_share(self.beta), new), out=new)
-        elif factor != 1.0:
-            torch.lerp(old, new, factor, out=new)
+            weight = weight * self.network.nudged_share(self.beta)
+        if isinstance(weight, Tensor):
+            torch.lerp(old, new, as_column(weight, new), out=new)
+        elif weight != 1.0:
+            torch.lerp(old, new, weight, out=new)
         self.state[layer] = new
 
     def change(self) -> Tensor:
-        changes = [flat((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
+        changes = [units((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
         return reduce(torch.maximum, changes)
+
+    def constants(self) -> list[Tensor]:
+        return [self.drive, *(tensor for tensor in (self.target, self.beta) if tensor is not None)]
+
+    def carried(self) -> list[Tensor]:
+        return [*self.state, *(choice for choice in self.choices if choice is not None)]
+
+    def carry_on(self, carried: list[Tensor]) -> None:
+        layers = len(self.state)
+        self.state = list(carried[:layers])
+        chosen = iter(carried[layers:])
+        self.choices = [None if choice is None else next(chosen) for choice in self.choices]
 
     def keep(self, rows: Tensor) -> None:
         self.drive = take(self.drive, rows)
@@ -305,7 +326,3 @@ class ConvDynamics(Dynamics):
 def as_column(values: Tensor, s: Tensor) -> Tensor:
     """[n] as a column that broadcasts over s [n, ...]."""
     return values.view(-1, *[1] * (s.dim() - 1))
-
-
-def channels_last(s: Tensor) -> Tensor:
-    return s.contiguous(memory_format=torch.channels_last) if s.dim() == 4 else s

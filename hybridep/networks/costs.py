@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridep.kernels import flat, unflat
+from hybridep.kernels import flat, laid_out, unflat
 
 
 class Cost(ABC):
@@ -68,7 +68,7 @@ class CrossEntropy(Cost):
         return target - torch.softmax(self.scores(last, readout), dim=1)
 
     def pull(self, last: Tensor, target: Tensor, readout: tuple[Tensor, ...]) -> Tensor:
-        return unflat(self._error(last, target, readout) @ readout[0], tuple(last.shape[1:]))
+        return laid_out(unflat(self._error(last, target, readout) @ readout[0], tuple(last.shape[1:])))
 
     def readout_gradient(self, last: Tensor, target: Tensor, weights: Tensor, readout: tuple[Tensor, ...]) -> list[Tensor]:
         error = self._error(last, target, readout) * weights[:, None]

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybridep.graphs import INPUT, OUTPUT, Wiring
-from hybridep.kernels import flat, take, unflat
-from hybridep.networks.conv import POOLS, Convolution, Dense, as_column, channels_last
+from hybridep.kernels import flat, image_layout, laid_out, take, unflat
+from hybridep.networks.conv import POOLS, Convolution, Dense, as_column
 from hybridep.networks.layered import Dynamics, LayeredNetwork, sum_by_sample
 from hybridep.networks.rules import Energy, Primitive, Rule
 
@@ -105,7 +105,7 @@ class GraphNetwork(LayeredNetwork):
                 if kernel is None:
                     connection = Dense(weight, bias, below)
                 else:
-                    weight = self.parameters[-2] = weight.contiguous(memory_format=torch.channels_last)
+                    weight = self.parameters[-2] = weight.contiguous(memory_format=image_layout(weight))
                     connection = Convolution(weight, bias, kernel.stride, kernel.padding, POOLS[kernel.pooling](), (below[1], below[2]))
                 self.joints.append(Joint(places[edge.below], places[edge.above], connection, number, own))
         layers = range(len(names))
@@ -130,12 +130,12 @@ class GraphNetwork(LayeredNetwork):
         return joined | ({layer} & self.laterals.keys())
 
     def input_drive(self, x: Tensor) -> Tensor:
-        x = channels_last(x)
+        x = laid_out(x)
         drives = [reduce(torch.add, [joint.connection.forward(x)[0] for joint in joints]) for joints in self.from_input if joints]
         return torch.cat([flat(drive) for drive in drives], dim=1) if len(drives) > 1 else flat(drives[0])
 
     def zeros(self, drive: Tensor) -> list[Tensor]:
-        return [channels_last(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
+        return [laid_out(drive.new_zeros(drive.shape[0], *shape)) for shape in self.shapes]
 
     def bind(
         self, drive: Tensor, state: list[Tensor], target: Tensor | None = None, beta: Tensor | None = None, at_rest: bool = False
@@ -160,7 +160,7 @@ class GraphNetwork(LayeredNetwork):
     def parameter_gradient(self, x: Tensor, state: list[Tensor], weights: Tensor, samples: Tensor | None = None) -> list[Tensor]:
         felt = [self.rule.felt(s) for s in state]
         weighted = [s * as_column(weights, s) for s in felt]
-        x = channels_last(x)
+        x = laid_out(x)
         # The input and its pooling choice are the same in all phases, so their weighted states are added up first.
         summed = {joint.above: sum_by_sample(weighted[joint.above], x.shape[0], samples) for joint in self.joints if joint.below == GIVEN}
         inside = len(self.parameters) - 2 * self.cost.has_readout
@@ -168,7 +168,7 @@ class GraphNetwork(LayeredNetwork):
         for joint in self.joints:
             below, above = (x, summed[joint.above]) if joint.below == GIVEN else (felt[joint.below], weighted[joint.above])
             choice = joint.connection.forward(below)[1] if joint.chooses else None
-            weight, bias = joint.connection.gradient(below, channels_last(above), choice)  # type: ignore[arg-type]
+            weight, bias = joint.connection.gradient(below, laid_out(above), choice)  # type: ignore[arg-type]
             gradient[2 * joint.number] = weight
             if joint.biased:
                 gradient[2 * joint.number + 1] = bias

@@ -23,6 +23,10 @@ class Dynamics(ABC):
     chooses: bool = False
     # Whether a free phase starts near an equilibrium, on whose branch, and with whose choices, it is to stay.
     warm: bool = False
+    # Whether the methods below `restart` are there, with which a GPU relaxes in captured blocks.
+    carries: bool = False
+    # Whether a smaller batch is so much faster on a GPU that leaving samples behind is worth while.
+    shrinks: bool = False
 
     @abstractmethod
     def step(self) -> None:
@@ -47,6 +51,34 @@ class Dynamics(ABC):
     @abstractmethod
     def restart(self, state: list[Tensor]) -> None:
         """Go on with all samples that there were at first, from this state, which is taken over."""
+
+    def constants(self) -> list[Tensor]:
+        """What stays as it is while the batch relaxes, a row for each sample: [n, ...] each."""
+        raise NotImplementedError
+
+    def carried(self) -> list[Tensor]:
+        """What the next update depends on, a row for each sample: the state's blocks first."""
+        raise NotImplementedError
+
+    def carry_on(self, carried: list[Tensor]) -> None:
+        """Go on from what `carried` gave on these dynamics, which is written over."""
+        raise NotImplementedError
+
+    # 1 for a sample that goes on, 0 for one that is held where it is, [n]; None where all go on.
+    moving: Tensor | None = None
+
+    def hold(self, moving: Tensor) -> None:
+        """Move from here on only the samples where `moving` [n] is 1, and none where it is 0."""
+        self.moving = moving
+        self._weights: dict[float, Tensor] = {}
+
+    def weight(self, factor: float) -> float | Tensor:
+        """How far each sample's units move: `factor`, and not at all where it is held; [n] if they differ."""
+        if self.moving is None:
+            return factor
+        if factor not in self._weights:
+            self._weights[factor] = self.moving * factor
+        return self._weights[factor]
 
 
 class LayeredNetwork(ABC):
@@ -84,6 +116,10 @@ class LayeredNetwork(ABC):
     def refresh(self) -> None:
         """Renew what is derived from the parameters; call it after each change to them."""
         return None
+
+    def derived(self) -> list[Tensor]:
+        """What `refresh` renews, in place."""
+        return []
 
     @abstractmethod
     def input_drive(self, x: Tensor) -> Tensor:
@@ -166,6 +202,10 @@ def sum_by_sample(rows: Tensor, n: int, samples: Tensor | None) -> Tensor:
     if samples is None:
         stacked: Tensor = rows.unflatten(0, (-1, n))  # not annotated by PyTorch
         return stacked.sum(dim=0)
+    if rows.is_cuda:  # index_add_ adds there in any order
+        chosen = torch.nn.functional.one_hot(samples, n).to(rows.dtype)
+        product: Tensor = (chosen.T @ rows.flatten(1)).view(n, *rows.shape[1:])
+        return product
     # Laid out as the rows are: images stay channels-last.
     sums = torch.zeros_like(take(rows, samples.new_zeros(n)))
     return sums.index_add_(0, samples, rows)

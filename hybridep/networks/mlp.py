@@ -54,6 +54,9 @@ class MLP(LayeredNetwork):
         # Both directions are kept contiguous: a thin matrix times a transposed one is several times slower.
         self.to_odd.copy_(self.to_even.mT)
 
+    def derived(self) -> list[Tensor]:
+        return [self.to_even, self.to_odd, *self.biases]
+
     def input_drive(self, x: Tensor) -> Tensor:
         drive = self.biases[0].repeat(x.shape[0], 1)
         drive[:, self.columns[0]] += x.flatten(1) @ self.parameters[0].T
@@ -106,6 +109,8 @@ class MLP(LayeredNetwork):
 class MLPDynamics(Dynamics):
     """Two buffers a block: an update writes the new values into the spare one and swaps."""
 
+    carries = True
+
     def __init__(self, network: MLP, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool) -> None:
         self.network = network
         self.weights = [network.to_odd, network.to_even]
@@ -135,8 +140,11 @@ class MLPDynamics(Dynamics):
         if factor is not None and self.share is not None and block == self.network.last_block:
             columns = self.network.columns[-1]
             new[:, columns] = torch.lerp(old[:, columns], new[:, columns], self.share)
-        if factor is not None and factor != 1.0:
-            torch.lerp(old, new, factor, out=new)
+        weight = self.weight(1.0 if factor is None else factor)
+        if isinstance(weight, Tensor):
+            torch.lerp(old, new, weight[:, None], out=new)
+        elif weight != 1.0:
+            torch.lerp(old, new, weight, out=new)
         self.state[block], self.previous[block] = new, old
 
     def step(self) -> None:
@@ -181,3 +189,13 @@ class MLPDynamics(Dynamics):
         if self.target is not None and self.beta is not None:
             self.target, self.beta = self.target[rows], self.beta[rows]
             self.share = self.network.nudged_share(self.beta)
+
+    def constants(self) -> list[Tensor]:
+        return [self.drives[0], *(tensor for tensor in (self.target, self.beta, self.share) if tensor is not None)]
+
+    def carried(self) -> list[Tensor]:
+        return self.state
+
+    def carry_on(self, carried: list[Tensor]) -> None:
+        self.state = list(carried)
+        self.previous = [torch.empty_like(block) for block in carried]

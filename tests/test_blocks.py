@@ -1,0 +1,101 @@
+"""`Blocks`: what a GPU drives in captured blocks reaches what `Adaptive` reaches sample by sample, in as many updates."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridep.blocks import EVERY, Blocks
+from hybridep.capture import Replays
+from hybridep.captured import CapturedPhases
+from hybridep.datasets import Dataset, load
+from hybridep.networks import Dynamics
+from hybridep.presets import PROTOCOLS, adapted
+from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.trainer import Trainer
+from tests.test_relaxation import Case
+
+
+def assert_equal(found: object, expected: object) -> None:
+    for name in ("steps", "residual", "converged"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12)
+    for block, own in zip(found.state, expected.state, strict=True):  # type: ignore[attr-defined]
+        torch.testing.assert_close(block, own, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("cost", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("limit", [1, 3, 7, 60])
+def test_blocks_reach_what_shrinking_reaches_in_as_many_updates(kind: str, cost: str, limit: int) -> None:
+    case = Case(kind, cost, n=31, gain=1.0)
+    policy = Adaptive(1e-6, T1=limit, T2=limit, check_every=EVERY)
+    blocks = Blocks(policy, Replays("cpu"))
+    network, drive = case.network, case.network.input_drive(case.x)
+    chooses = network.bind(drive, network.zeros(drive)).chooses
+
+    def free(drive: Tensor) -> Dynamics:
+        return network.bind(drive, network.zeros(drive), at_rest=True)
+
+    def nudged(drive: Tensor, target: Tensor, betas: Tensor, *state: Tensor) -> Dynamics:
+        return network.bind(drive, list(state), target, betas, at_rest=True)
+
+    for _ in range(3):  # the second time, blocks are under way before the first answer
+        expected = policy.free(free(drive))
+        found = blocks.relax("free", policy.free_stages(chooses), free, drive)
+        assert_equal(found, expected)
+        betas = drive.new_full((len(drive),), 0.3)
+        inputs = (drive, case.target, betas, *expected.state)
+        assert_equal(blocks.relax("nudged", policy.nudged_stages(chooses), nudged, *inputs), policy.nudged(nudged(*inputs)))
+
+
+def test_a_batch_gets_smaller_where_that_pays_and_ends_where_it_would_have() -> None:
+    case = Case("conv", n=31, gain=4.0)
+    policy = Adaptive(1e-9, T1=400, T2=20, check_every=EVERY)
+    blocks = Blocks(policy, Replays("cpu"))
+    case.x *= torch.linspace(0, 20, 31, dtype=torch.float64).view(-1, 1, 1, 1)  # the larger, the sooner units saturate
+    network, drive = case.network, case.network.input_drive(case.x)
+
+    def bind(drive: Tensor) -> Dynamics:
+        return network.bind(drive, network.zeros(drive), at_rest=True)
+
+    found = blocks.relax("free", policy.free_stages(True), bind, drive)
+    assert min(min(batches) for batches in blocks._batches.values()) < 31
+    assert_equal(found, policy.free(bind(drive)))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.mark.parametrize("relaxation", ["fixed", "adaptive"])
+@pytest.mark.parametrize("strategy", [{}, {"skew": 1.0}, {"skew": 0.5, "cheap": "corrected"}, {"skew": 1.0, "cheap": "part"}])
+def test_a_captured_update_is_an_update(digits: Dataset, relaxation: str, strategy: dict[str, object]) -> None:
+    """In float64; steps are compared where both look equally often."""
+    config = adapted("digits", {"relaxation": relaxation, "epochs": 2, "dtype": "float64", "train_samples": 200, **strategy})
+    plain, captured = Trainer(config, digits), Trainer(config, digits)
+    policy: Relaxation = plain.relaxation
+    if isinstance(policy, Adaptive):
+        policy = Adaptive(1e-13, 400, 400, check_every=EVERY)
+    plain.relaxation = captured.relaxation = policy
+    example, _ = captured.images.batch(captured.train_rows[:1])
+    captured.phases = CapturedPhases(captured.network, policy, example)
+    captured._let_be_captured()
+    for _ in range(2):
+        expected, found = plain.train_epoch(), captured.train_epoch()
+        for column, value in expected.items():
+            if column != "epoch_seconds" and (isinstance(policy, FixedSteps) or not column.endswith("steps")):
+                assert found[column] == pytest.approx(value, rel=1e-7, abs=1e-9, nan_ok=True), column
+    for own, other in zip(captured.network.parameters, plain.network.parameters, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-9)
+    # What is saved is the same on every device, and training goes on from it.
+    saved = captured.state_dict()
+    assert all(isinstance(group["lr"], float) for group in saved["optimizer"]["param_groups"])
+    captured.load_state_dict(saved)
+
+
+def test_augmented_images_are_the_same_in_a_captured_update() -> None:
+    config = PROTOCOLS["digits"].replace(augment=True, epochs=1, train_samples=200, dtype="float64")
+    data = load("digits")
+    plain, captured = Trainer(config, data), Trainer(config, data)
+    captured.phases = CapturedPhases(captured.network, captured.relaxation, captured.images.batch(captured.train_rows[:1])[0])
+    assert captured.train_epoch()["train_loss"] == pytest.approx(plain.train_epoch()["train_loss"], rel=1e-9)
