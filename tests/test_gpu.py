@@ -28,7 +28,11 @@ from hybridep.streams import stream
 from hybridep.trainer import Trainer
 from tests.golden import FILE, SIZES, config, images, key, runs, trained
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU with CUDA")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU with CUDA"),
+]
 
 GOLDEN = json.loads(FILE.read_text())
 # As far as a GPU's sums may lead in two epochs: images that are told otherwise, and parts of every number that is no count.
