@@ -38,6 +38,8 @@ GOLDEN = json.loads(FILE.read_text())
 # As far as a GPU's sums may lead in two epochs: images that are told otherwise, and parts of every number that is no count.
 IMAGES = {"train_acc": 4, "val_acc": 3, "test_acc": 4}
 PART = 0.05
+# Adaptive phases are looked at less often on a GPU: they take some more updates there, and end nearer to rest.
+LATER = ("free_steps", "nudged_steps", "free_residual")
 COUNTS = ("epoch", "updates", "p_std", "cheap_updates", "nudged_phases", "longest_cheap_run", "learning_rate")
 
 
@@ -55,6 +57,8 @@ def test_a_golden_run_gives_on_a_gpu_what_it_gives_on_a_cpu(run: tuple[str, str,
         for column, expected in golden.items():
             if column in COUNTS:
                 assert row[column] == expected, column
+            elif column in LATER and run[2] == "adaptive":
+                assert row[column] <= expected * (1 + PART) if column == "free_residual" else row[column] >= expected * (1 - PART), column
             elif column in IMAGES:
                 assert abs(row[column] - expected) <= IMAGES[column] * shares[column] + 1e-9, column
             elif column != "collapsed" and not math.isnan(expected):
