@@ -62,17 +62,17 @@ def configuration(name: str, relaxation: str, precision: str, updates: int) -> T
     return adapted(name, {"relaxation": relaxation, **training, **images})
 
 
-def measured(config: TrialConfig) -> dict[str, float | bool]:
+def measured(config: TrialConfig, device: str = "cuda:0") -> dict[str, float | bool]:
     """Milliseconds of an update, captured and not; whether a second run, one that was resumed and one without graphs have its weights."""
     dataset = classes_to_tell(config.dataset, config.batch_size * MOST_UPDATES)
-    first, first_ms = trained(Trainer(config, dataset, "cuda:0"))
-    again, _ = trained(Trainer(config, dataset, "cuda:0"))
-    half = Trainer(config, dataset, "cuda:0")
+    first, first_ms = trained(Trainer(config, dataset, device))
+    again, _ = trained(Trainer(config, dataset, device))
+    half = Trainer(config, dataset, device)
     half.train_epoch()
-    resumed = Trainer(config, dataset, "cuda:0")
+    resumed = Trainer(config, dataset, device)
     resumed.load_state_dict(half.state_dict())
     resumed.train_epoch()
-    plain = Trainer(config, dataset, "cuda:0")
+    plain = Trainer(config, dataset, device)
     plain.phases = None
     uncaptured, plain_ms = trained(plain)
     return {
@@ -87,7 +87,8 @@ def measured(config: TrialConfig) -> dict[str, float | bool]:
 
 def trained(trainer: Trainer) -> tuple[list[torch.Tensor], float]:
     trainer.train_epoch()
-    torch.cuda.synchronize()
+    if trainer.train_rows.is_cuda:
+        torch.cuda.synchronize()
     started = time.perf_counter()
     trainer.train_epoch()  # the few images of the test are in this time, less than one update's
     seconds = time.perf_counter() - started
