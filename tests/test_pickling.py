@@ -26,6 +26,7 @@ from hybridep.nudging import Minibatch
 from hybridep.policies import Policy, Seen
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.registry import REGISTRIES, Entry
+from hybridep.stack import StackTrainer
 from hybridep.study.command_line import parse
 from hybridep.trainer import Trainer
 from studies import schedule_sweep
@@ -63,7 +64,11 @@ FIELDS: dict[str, dict[str, Any]] = {"family piecewise": {"knots": ((0.0, 1.0), 
 NOT_KEPT = {
     "Blocks",
     "CapturedPhases",
+    "Probe",
+    "Sample",
+    "Stacks",
     "Stage",
+    "Table",
     "OwnArrays",
     "Registry",
     "Slot",
@@ -138,6 +143,7 @@ def kept(digits: Dataset) -> dict[str, Any]:
     made["stencil"] = stencil("centered")
     made["extension"] = Extension("ideas.py", "", "")
     made["wiring"] = Graph(channels=(2,)).wiring(DATASETS["digits"])
+    made["stack"] = StackTrainer([trainer(digits, seed=seed) for seed in (0, 1)])
     made["crops"] = Crops(3, np.random.default_rng(0), torch.device("cpu"), "edge")
     made["record"] = record = Record("centered", ("a",), (), (1, 2), (0.01,), (0.5,))
     made["runs"] = runs = [Runs(name, np.linspace(0.8, 0.9, 5), np.full(5, cost), np.zeros(5)) for name, cost in (("b", 2.0), ("a", 1.0))]
