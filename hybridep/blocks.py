@@ -112,12 +112,12 @@ class Blocks:
     @staticmethod
     def _sizes(n: int) -> list[int]:
         """Largest first."""
-        return sorted({size for part in SIZES if SMALLEST <= (size := -(-int(part * n) // 1)) < n}, reverse=True)
+        return sorted({size for part in SIZES if SMALLEST <= (size := int(part * n)) < n}, reverse=True)
 
     def _open(self, key: Hashable, stage: Stage, count: int, begin: Begin, inputs: Sequence[Tensor]) -> _Batch:
         opened: list[_Batch] = []
         # Made before capture: taking memory of the host is not to be captured.
-        answer = self._answer(inputs[-1]) if key not in self._batches else next(iter(self._batches[key].values())).answer
+        answer = _answer(inputs[-1]) if key not in self._batches else next(iter(self._batches[key].values())).answer
 
         def work(*inputs: Tensor) -> list[Tensor]:
             dynamics = begin(*inputs)
@@ -150,9 +150,6 @@ class Blocks:
         batches = self._batches[key]
         return batches[max(batches)]
 
-    def _answer(self, like: Tensor) -> Tensor:
-        return torch.empty((), dtype=like.dtype, pin_memory=like.is_cuda)
-
     def _block(self, key: Hashable, stage: Stage, batch: _Batch, count: int) -> None:
         """`count` more updates of the samples that move, and a look."""
 
@@ -180,7 +177,7 @@ class Blocks:
         """Leave all samples but `size` behind, among them all that move."""
         batches = self._batches[key]
         if size not in batches:
-            batches[size] = _part(whole, size, self._answer(whole.moving))
+            batches[size] = _part(whole, size, _answer(whole.moving))
         smaller = batches[size]
 
         def work() -> list[Tensor]:
@@ -200,6 +197,11 @@ class Blocks:
             return []
 
         self.replays(("end", key, len(batch.moving)), work, writes=whole.all)
+
+
+def _answer(like: Tensor) -> Tensor:
+    """A place that the CPU reads without waiting for a copy, and the device writes to."""
+    return torch.empty((), dtype=like.dtype, pin_memory=like.is_cuda)
 
 
 def _read(batch: _Batch) -> int:

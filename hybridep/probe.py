@@ -81,6 +81,11 @@ class Probe:
         """Seconds of an epoch of one seed, of what a trial takes beside its epochs, and until this process had begun."""
         start = self._begin()
         batch = int(self._sample.protocol["batch_size"])
+        # A process's first epoch imports and sets up what later ones have: it tells when a worker can start, not how fast it is.
+        began = time.perf_counter()
+        self._new_trainers(self._sample.seeds[:1], -(-batch // PARTS[0]), 1)
+        self._epoch()
+        start += time.perf_counter() - began
         end = time.perf_counter() + SECONDS
         best = math.inf
         for parts in PARTS:

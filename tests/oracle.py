@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybridep.estimators import ESTIMATORS, Stencil, StencilEstimator, stencil
-from hybridep.networks import LayeredNetwork
+from hybridep.networks import Dynamics, LayeredNetwork
 from hybridep.nudging import Minibatch, Nudging
 
 ACTIVATIONS = {
@@ -118,6 +118,18 @@ def rows(state: Sequence[Tensor], selected: Tensor) -> list[Tensor]:
 def furthest(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """Largest absolute difference of any unit."""
     return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True) if a.numel())
+
+
+def assert_kept_move_as_alone(dynamics: Dynamics, selected: Tensor, alone: Dynamics, move: str) -> None:
+    """Of a batch that has moved once, the selected samples go on as `alone`, dynamics of these from the same state, in four moves."""
+    getattr(dynamics, move)()
+    dynamics.keep(selected)
+    getattr(alone, move)()
+    for _ in range(3):
+        getattr(dynamics, move)()
+        getattr(alone, move)()
+        torch.testing.assert_close(dynamics.change(), alone.change(), rtol=0, atol=1e-14)
+    assert furthest(dynamics.state, alone.state) < 1e-14
 
 
 def sweep_factors(factor: float, layers: int, cost: str, beta: float | None) -> list[float]:

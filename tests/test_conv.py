@@ -13,7 +13,18 @@ from hybridep.networks import ConvNet
 from hybridep.phases import estimate
 from hybridep.relaxation import FixedSteps
 from hybridep.streams import stream
-from tests.oracle import ACTIVATIONS, POOLS, STENCILS, Oracle, assert_same_gradient, furthest, rows, sweep_factors, table
+from tests.oracle import (
+    ACTIVATIONS,
+    POOLS,
+    STENCILS,
+    Oracle,
+    assert_kept_move_as_alone,
+    assert_same_gradient,
+    furthest,
+    rows,
+    sweep_factors,
+    table,
+)
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 # Biases that put pre-activations inside the linear stretch of the hard sigmoids: saturated units are equal, and equal units tie in pooling.
@@ -219,18 +230,10 @@ def test_the_transpose_of_a_connection_is_its_adjoint_on_odd_and_even_sides(pool
 def test_the_samples_that_go_on_move_as_if_they_had_always_been_alone(beta, move, pooling, cost):
     case = Case(n=5, pooling=pooling, cost=cost, dense=(3,))
     selected = torch.tensor([3, 0, 4])
-    dynamics = case.bind(case.random_state, beta)
-    getattr(dynamics, move)()
-    dynamics.keep(selected)
     betas = None if beta is None else torch.full((3,), beta, dtype=torch.float64)
     target = None if beta is None else case.target[selected]
     alone = case.network.bind(case.drive[selected], rows(case.random_state, selected), target, betas)
-    getattr(alone, move)()
-    for _ in range(3):
-        getattr(dynamics, move)()
-        getattr(alone, move)()
-        torch.testing.assert_close(dynamics.change(), alone.change(), rtol=0, atol=1e-14)
-    assert furthest(dynamics.state, alone.state) < 1e-14
+    assert_kept_move_as_alone(case.bind(case.random_state, beta), selected, alone, move)
 
 
 @EXAMPLES

@@ -17,7 +17,7 @@ from hybridep.phases import estimate
 from hybridep.relaxation import Adaptive, FixedSteps
 from hybridep.streams import stream
 from hybridep.trainer import Trainer
-from tests.oracle import ACTIVATIONS, POOLS, STENCILS, assert_same_gradient, furthest, rows, table, units
+from tests.oracle import ACTIVATIONS, POOLS, STENCILS, assert_kept_move_as_alone, assert_same_gradient, furthest, rows, table, units
 
 EXAMPLES = settings(max_examples=60, deadline=None)
 FLOAT64 = torch.empty(0, dtype=torch.float64)
@@ -300,18 +300,10 @@ def test_a_nudged_sweep_from_the_free_equilibrium_may_take_it_for_rest(fields, d
 def test_the_samples_that_go_on_move_as_if_they_had_always_been_alone(fields, beta, move):
     case = Case(n=5, **fields)
     selected = torch.tensor([3, 0, 4])
-    dynamics = case.bind(case.state, beta)
-    getattr(dynamics, move)()
-    dynamics.keep(selected)
     betas = None if beta is None else torch.full((3,), beta, dtype=torch.float64)
     target = None if beta is None else case.target[selected]
     alone = case.network.bind(case.drive[selected], rows(case.state, selected), target, betas)
-    getattr(alone, move)()
-    for _ in range(3):
-        getattr(dynamics, move)()
-        getattr(alone, move)()
-        torch.testing.assert_close(dynamics.change(), alone.change(), rtol=0, atol=1e-14)
-    assert furthest(dynamics.state, alone.state) < 1e-14
+    assert_kept_move_as_alone(case.bind(case.state, beta), selected, alone, move)
 
 
 @pytest.mark.parametrize("fields", [DENSE, IMAGES, {**DENSE, "dynamics": "energy"}], ids=["dense", "images", "energy"])

@@ -78,7 +78,29 @@ def test_a_minibatch_that_takes_too_long_is_told_from_a_part_of_it(monkeypatch: 
 
     monkeypatch.setattr(probe, "_epoch", epoch)
     assert probe.cpu()["epoch"] == pytest.approx(60_000.0)
-    assert batches == [4]
+    assert batches == [4, 4]  # the first to warm up
+
+
+def test_what_a_process_sets_up_at_first_takes_none_of_the_time_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a clock that nothing moves but the first trainers, by an hour."""
+    probe = Probe(Sample.of(PROTOCOLS["mnist"], (0,), noise("mnist")), "cpu")
+    clock, hours, batches = [0.0], iter([3600.0]), []
+    make = probe._new_trainers
+
+    def new_trainers(*arguments: Any) -> None:
+        clock[0] += next(hours, 0.0)
+        make(*arguments)
+
+    def epoch() -> float:
+        batches.append(probe._trainers[0].config.batch_size)
+        clock[0] += 0.2
+        return 0.2
+
+    monkeypatch.setattr("hybridep.probe.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(probe, "_new_trainers", new_trainers)
+    monkeypatch.setattr(probe, "_epoch", epoch)
+    assert probe.cpu()["start"] >= 3600
+    assert max(batches) == 128
 
 
 def test_a_gpu_that_pytorch_does_not_find_is_told_in_one_line() -> None:
