@@ -12,10 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from hybridep.capture import Replays
 from hybridep.kernels import take, tensor_cores
 from hybridep.networks.layered import Dynamics
 from hybridep.relaxation import Adaptive, Equilibrium, Stage
+from hybridep.replays import Replays
 
 EVERY: Final = 4  # updates between two looks: a look takes as long as one or two of them
 

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from hybridep.blocks import Blocks
-from hybridep.capture import Replays
 from hybridep.networks import Dynamics, LayeredNetwork
 from hybridep.nudging import Nudging
 from hybridep.phases import bind_phases
 from hybridep.relaxation import Adaptive, Equilibrium, Relaxation
+from hybridep.replays import Replays
 
 
 class CapturedPhases:

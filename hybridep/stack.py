@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybridep.capture import Replays
 from hybridep.config import TrialConfig
 from hybridep.images import Images
 from hybridep.kernels import numpy_on_one_thread
 from hybridep.nudging import Floats, Nudging
 from hybridep.nudging import Rows as Places
 from hybridep.relaxation import Equilibrium
+from hybridep.replays import Replays
 from hybridep.trainer import EVALUATION_BATCH, Row, Trainer, predicted
 
 # What networks of one stack have in common; all else, their seeds, strategies, rates and lengths, is each one's own.

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from hybridep.blocks import EVERY, Blocks
-from hybridep.capture import Replays
 from hybridep.captured import CapturedPhases
 from hybridep.datasets import Dataset, load
 from hybridep.networks import Dynamics
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.replays import Replays
 from hybridep.trainer import Trainer
 from tests.test_relaxation import Case
 

@@ -5,7 +5,7 @@ import pickle
 import torch
 from torch import Tensor
 
-from hybridep.capture import Replays
+from hybridep.replays import Replays
 
 
 def test_without_a_gpu_work_runs_each_time_on_what_it_is_given() -> None:
