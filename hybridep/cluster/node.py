@@ -211,13 +211,19 @@ def stop(node: StartedNode) -> bool:
     was_running = node.running
     family = [node.process, *node.process.descendants()]
     node.process.signal(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while any(process.running for process in family) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    _wait_for(family, STOP_SECONDS)
     for process in family:
         process.signal(signal.SIGKILL)
+    _wait_for(family, STOP_SECONDS)  # a process that is killed runs on until the system comes to it
     shutil.rmtree(node.folder, ignore_errors=True)
     return was_running
+
+
+def _wait_for(processes: list[Process], seconds: float) -> None:
+    """Wait until none of them runs, at most so long."""
+    deadline = time.monotonic() + seconds
+    while any(process.running for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":
