@@ -136,18 +136,40 @@ def test_a_result_that_optuna_was_not_told_before_a_crash_is_told_after_it(folde
 
 
 @pytest.mark.parametrize("chosen", [0, 1, 2])
-def test_a_crash_while_a_strategy_is_chosen_loses_no_trial(folder: StudyFolder, chosen: int) -> None:
-    study = Tune(folder, search(2), fixed=[]).source._search.study
-    study.enqueue_trial({}, user_attrs={"trial": "search-0001"})
-    asked = study.ask()
-    if chosen > 0:
-        asked.suggest_categorical("family", SPACE.limits.families)
-    if chosen > 1:
-        asked.suggest_float("skew", *SPACE.limits.skew)
-    after = Tune(folder, search(2), fixed=[])
-    assert [after.take() for _ in range(3)] == ["search-0001", "search-0002", "None"]
-    given = after.overrides("search-0001")
-    assert asked.params.items() <= given.items()
+def test_a_crash_while_a_strategy_is_chosen_changes_nothing(folder: StudyFolder, tmp_path: Path, chosen: int) -> None:
+    undisturbed = StudyFolder.create(tmp_path / "undisturbed", DESCRIPTION)
+    whole = Tune(undisturbed, search(4), fixed=[])
+    names = [whole.take() for _ in range(4)]
+    undisturbed.close()
+
+    class Died(Exception):
+        """The driver is killed."""
+
+    begun = Tune(folder, search(4), fixed=[])
+    begun.take()
+
+    def space(trial: Any) -> dict[str, Any]:
+        if chosen > 0:
+            trial.suggest_categorical("family", SPACE.limits.families)
+        if chosen > 1:
+            trial.suggest_float("skew", *SPACE.limits.skew)
+        raise Died
+
+    begun.source._search._plan = replace(begun.source._search._plan, space=space)  # type: ignore[arg-type]
+    with pytest.raises(Died):
+        begun.take()
+    after = Tune(folder, search(4), fixed=[])
+    assert [after.take() for _ in range(5)] == [*names, "None"]
+    assert [after.overrides(name) for name in names] == [whole.overrides(name) for name in names]
+
+
+def test_a_crash_while_a_fixed_strategy_is_noted_leaves_its_point_whole(folder: StudyFolder) -> None:
+    study = Tune(folder, search(2)).source._search.study
+    study.ask()
+    Tune(folder, search(2)).take()
+    points = [trial.system_attrs["fixed_params"] for trial in study.trials if trial.user_attrs["trial"] == "standard"]
+    assert len(points) == 2
+    assert points[0] == points[1] != {}
 
 
 def test_a_search_goes_on_after_a_family_came_to_the_code(folder: StudyFolder) -> None:

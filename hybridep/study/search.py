@@ -34,7 +34,7 @@ DRAWN_TO_COMPARE: Final = 50
 
 
 class KeyedRandomSampler(BaseSampler):
-    """Draws each value from the seed, the trial's number and the parameter's name alone: a search that was stopped goes on unchanged."""
+    """Draws each value from the seed, the trial's place in the search and the parameter's name alone: a search that was stopped goes on unchanged."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -46,8 +46,13 @@ class KeyedRandomSampler(BaseSampler):
         return {}
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        key = derived_seed(self._seed, trial.number, *param_name.encode())
+        key = derived_seed(self._seed, _place(trial), *param_name.encode())
         return RandomSampler(seed=key).sample_independent(study, trial, param_name, param_distribution)
+
+
+def _place(trial: FrozenTrial) -> int:
+    """Which trial of an undisturbed search this is: its number in the journal, unless it had to be asked for again after a crash."""
+    return int(trial.user_attrs.get("place", trial.number))
 
 
 def varying(plan: Plan) -> frozenset[str]:
@@ -201,10 +206,14 @@ class OptunaTrials:
                     self._again.append(old)
                 else:
                     self.study.tell(old.number, state=TrialState.FAIL)
-                    self.study.enqueue_trial(old.params, user_attrs={"trial": name})
+                    self._enqueue_again(old)
             elif old.state == TrialState.FAIL and not self._folder.trial(name).ended:
-                self.study.enqueue_trial(old.params, user_attrs={"trial": name})
+                self._enqueue_again(old)
         return frozenset(self._fixed)
+
+    def _enqueue_again(self, old: FrozenTrial) -> None:
+        known = old.system_attrs.get("fixed_params", {}) | old.params
+        self.study.enqueue_trial(known, user_attrs={"trial": old.user_attrs["trial"], "place": _place(old)})
 
     def _check_space(self, earlier: Iterable[FrozenTrial]) -> None:
         """InvalidInput where what was searched is not what this version searches: Optuna knows no parameter whose choices change."""
@@ -234,7 +243,9 @@ class OptunaTrials:
             if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 if len(self._searched) >= self._plan.trials:
                     return None
-                self.study.enqueue_trial({}, user_attrs={"trial": f"search-{len(self._searched) + 1:04d}"})
+                begun = len(self._searched)
+                attributes = {"trial": f"search-{begun + 1:04d}", "place": len(self._fixed) + begun}
+                self.study.enqueue_trial({}, user_attrs=attributes)
             asked = self.study.ask()
         self._numbers[trial_id] = asked.number
         name, overrides = asked.user_attrs["trial"], self._plan.space(asked)
