@@ -257,10 +257,13 @@ def test_words_are_explained_where_they_stand_and_at_the_end(screen, answered):
     assert browser.execute_script("return document.querySelectorAll('#glossary dt').length") == len(GLOSSARY)
 
 
-def test_no_serious_fault_bars_anyone_from_reading(screen):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_fault_bars_anyone_from_reading(screen, scheme):
     if not AXE.is_file():
         pytest.skip("no axe-core (npm install axe-core, or its axe.min.js in $HYBRIDEP_AXE)")
     browser, _, _ = screen
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     browser.execute_script(AXE.read_text(encoding="utf-8"))
     faults = browser.execute_async_script(
         "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then((found) => done(found.violations"
