@@ -31,7 +31,7 @@ from hybridep.presets import PROTOCOLS
 from hybridep.streams import stream
 from hybridep.study.command_line import parse
 from hybridep.study.description import as_json
-from hybridep.study.events import EventLog
+from hybridep.study.events import HPARAMS, EventLog
 from hybridep.study.plan import Plan
 from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
 from hybridep.study.recorded import Diagnosis
@@ -125,9 +125,8 @@ def can_be_used(args: Any, made: Any, tmp_path: Path) -> None:
     # Steps of a training on as many images as any dataset has, in minibatches of one: analysis knows no larger number.
     assert protocol.epochs * 10**6 * (protocol.T1 + 2 * protocol.T2) <= LARGEST
     assert len(protocol.policy.fresh().describe())
-    log = EventLog(
-        tmp_path / "events", {"trial": "x", "strategy": "x", "origin": "thesis", "seeds": list(made.seeds)}, protocol.flat("json")
-    )
+    labels = {"trial": "x", "strategy": "x", "origin": "thesis", "seeds": list(made.seeds)}
+    log = EventLog(tmp_path / "events", labels, protocol.flat("json"), dict.fromkeys(HPARAMS, True))
     log.close(complete=True)
     if isinstance(made, Plan) and made.search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

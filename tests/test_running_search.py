@@ -233,10 +233,12 @@ def test_fixed_strategies_outside_the_space_run_all_the_same(folder: StudyFolder
 
 
 def test_what_varies_is_what_strategies_set_differently_and_what_a_search_may_draw() -> None:
-    assert varying(Plan(DIGITS, (0, 1), THESIS)) == {"family", "skew"}
+    assert varying(Plan(DIGITS, (0, 1), THESIS)) == {"family": True, "skew": True}
     found = varying(Plan(DIGITS, (0, 1), THESIS, search(space=Space.named("signs", Limits.around(DIGITS)))))
-    assert {"family", "skew", "draw", "cheap", "accurate", "rising"} <= found
-    assert not {"beta", "T1", "epochs", "seed"} & found
+    assert found.items() >= {"family": True, "draw": True, "cheap": True, "accurate": True, "rising": False}.items()
+    assert not {"beta", "T1", "epochs", "seed"} & found.keys()
+    adaptive = Space.named("schedule", Limits.around(DIGITS, families=("linear", "agreement")))
+    assert varying(Plan(DIGITS, (0, 1), (), search(space=adaptive)))["skew"] is False
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -22,6 +22,7 @@ EPOCHS = 3
 SEEDS = (0, 1)
 COUNTS = [[[5, 0, 3, 8], [1, 1, 1, 1]], [[16, 0, 0, 0], [0, 2, 2, 0]]]  # [seeds, layers, bins]
 FOUND = {"search-0001": {"family": "linear", "skew": 0.4, "rising": True, "beta": 0.3}}
+VARYING = {"family": True, "skew": False, "rising": False, "cycles": False, "beta": True, "cheap": True, "unheard": True}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     progress = Progress(3, EPOCHS)
     for name, overrides in {"standard": THESIS["standard"], "centered": THESIS["centered"], **FOUND}.items():
         lines = records(name, name, "thesis" if name in THESIS else "search", SEEDS, overrides, EPOCHS)
-        log = EventLog(folder / "ray" / name, lines[0]["config"], PROTOCOL, seeds=True)
+        log = EventLog(folder / "ray" / name, lines[0]["config"], PROTOCOL, VARYING, seeds=True)
         for line in lines:
             line["relaxation_steps"] = line["free_steps"] + line["nudged_steps"]
             log.epoch({**line, "activations": {"lowest": -1.0, "highest": 1.0, "counts_by_seed": COUNTS}})
@@ -97,14 +98,14 @@ def test_every_trial_names_both_objectives_and_the_parameters_of_all_families(st
     for name in ("standard", "search-0001"):
         found = hparams(study / "ray" / name)
         assert found["metrics"] == ["accuracy/val_acc", "cost/nudged_phases"]
-        assert {"family", "skew", "rising", "cycles", "beta", "cheap", "accurate", "draw", "tolerance"} <= found["columns"]
-    assert found["values"]["rising"] is True and found["values"]["beta"] == 0.3
+        assert found["columns"] == VARYING.keys() - {"unheard"}
+    assert found["values"]["rising"] == "True" and found["values"]["beta"] == 0.3
     assert found["values"]["cheap"] == "standard"  # the protocol's, where the strategy has none of its own
 
 
 def test_a_trial_is_one_run_unless_seeds_are_asked_for_and_names_only_what_varies(tmp_path: Path) -> None:
     lines = records("cosine", "cosine", "thesis", SEEDS, THESIS["cosine"], EPOCHS)
-    log = EventLog(tmp_path / "cosine", lines[0]["config"], PROTOCOL, varying=("family", "skew", "unheard"))
+    log = EventLog(tmp_path / "cosine", lines[0]["config"], PROTOCOL, varying={"family": True, "skew": True, "unheard": True})
     for line in lines:
         log.epoch({**line, "relaxation_steps": line["free_steps"] + line["nudged_steps"]})
     log.close(complete=True)
@@ -195,6 +196,13 @@ const text = seen(document.body);
 return arguments[0].every((word) => text.includes(word)) ? text : null;
 """
 
+FIND = """
+const all = (node) => [...node.querySelectorAll(arguments[0]), ...[...node.querySelectorAll('*')].flatMap(
+  (child) => child.shadowRoot ? all(child.shadowRoot) : [])];
+const found = all(document);
+return found.length ? found : null;
+"""
+
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_tensorboard_shows_every_run_and_both_objectives_of_every_trial(tensorboard: str) -> None:
@@ -206,3 +214,9 @@ def test_tensorboard_shows_every_run_and_both_objectives_of_every_trial(tensorbo
         # Of the parameters, TensorBoard shows the first five in its table and offers the rest.
         text = wait(browser, TEXT, ["accuracy/val_acc", "cost/nudged_phases", "skew", "search-0001"], seconds=120)
         assert "0.30000" in text
+        tabs = wait(browser, FIND, "paper-tab")
+        next(tab for tab in tabs if "PARALLEL" in tab.text.upper()).click()
+        # A run that lacked a value of a column shown at first would have no line.
+        lines = wait(browser, FIND, "g.foreground path")
+        points = [len(line.get_attribute("d").split("L")) for line in lines]
+        assert points == [5 + 2] * 3  # parameters, and both objectives, of three trials

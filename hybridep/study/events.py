@@ -1,7 +1,7 @@
 """TensorBoard's event files of a study: for each trial a run with the means over seeds and, on request, below it one for each seed."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,20 +27,20 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule": ("p_std", "longest_cheap_run", "learning_rate"),
     "relaxation": ("free_residual", "saturation", "collapsed"),
 }
-# What may be a column of the HParams tab. TensorBoard asks one run for the columns: each names all, also those it has no value of.
+# What may be a column of the HParams tab, what people look for first. TensorBoard asks one run for the columns: each names all.
 HPARAMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("strategy", "origin", "family"), "string"),
     "skew": "number",
-    "rising": "bool",
-    "cycles": "number",
+    "beta": "number",
     **dict.fromkeys(("cheap", "accurate", "draw", "grain"), "string"),
     "epochs": "number",
-    "beta": "number",
     "relaxation": "string",
     **dict.fromkeys(("T1", "T2", "tolerance"), "number"),
-    "start": "string",
+    **dict.fromkeys(("start", "rising", "cycles"), "string"),
 }
-KINDS: Final = {"string": DataType.DATA_TYPE_STRING, "number": DataType.DATA_TYPE_FLOAT64, "bool": DataType.DATA_TYPE_BOOL}
+# TensorBoard shows the first five columns at first, and in parallel coordinates only the runs that have a value in each.
+SHOWN_AT_FIRST: Final = 5
+KINDS: Final = {"string": DataType.DATA_TYPE_STRING, "number": DataType.DATA_TYPE_FLOAT64}
 
 
 class EventFiles:
@@ -70,8 +70,8 @@ class EventFiles:
 class EventLog:
     """The event files of one trial: `config` is its own, `protocol` what it leaves as it is.
 
-    `varying` are the parameters that differ between the study's strategies: the HParams tab has no others. With `seeds`, each seed has a
-    run of its own; without, only where there are histograms, which are a seed's.
+    `varying` are the parameters that differ between the study's strategies, with whether all strategies have them: the HParams tab has no
+    others. With `seeds`, each seed has a run of its own; without, only where there are histograms, which are a seed's.
     """
 
     def __init__(
@@ -79,11 +79,13 @@ class EventLog:
         folder: Path,
         config: Mapping[str, Any],
         protocol: Mapping[str, Any],
-        varying: Collection[str] = tuple(HPARAMS),
+        varying: Mapping[str, bool],
         seeds: bool = False,
     ) -> None:
         self._folder = folder
         self._hparam_kinds = {name: kind for name, kind in HPARAMS.items() if name in varying}
+        had_by_all = [name for name, kind in self._hparam_kinds.items() if varying[name] or kind == "string"]
+        self._shown_at_first = had_by_all[:SHOWN_AT_FIRST]
         self._seeds = seeds
         self._config = {**protocol, **config}
         self._files = EventFiles()
@@ -111,9 +113,13 @@ class EventLog:
     def _hparams(self) -> None:
         start = SessionStartInfo(group_name=str(self._config["trial"]))
         for name, kind in self._hparam_kinds.items():
-            if self._config.get(name) is not None:
-                setattr(start.hparams[name], f"{kind}_value", self._config[name])
-        infos = [HParamInfo(name=name, type=KINDS[kind]) for name, kind in self._hparam_kinds.items()]
+            value = self._config.get(name)
+            if kind == "string":
+                start.hparams[name].string_value = "none" if value is None else str(value)
+            elif value is not None:
+                start.hparams[name].number_value = value
+        # TensorBoard sorts its columns by name, and those first that are said to differ.
+        infos = [HParamInfo(name=name, type=KINDS[kind], differs=name in self._shown_at_first) for name, kind in self._hparam_kinds.items()]
         selecting = "val_acc" if self._config.get("validation") else "test_acc"
         metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in (f"accuracy/{selecting}", "cost/nudged_phases")]
         contents = {

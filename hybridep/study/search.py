@@ -34,7 +34,7 @@ DRAWN_TO_COMPARE: Final = 50
 
 
 class KeyedRandomSampler(BaseSampler):
-    """Draws each value from the seed, the trial's place in the search and the parameter's name alone: a search that was stopped goes on unchanged."""
+    """Draws each value from the seed, the trial's place in the search and the parameter's name alone: stopping changes nothing."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -55,8 +55,11 @@ def _place(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("place", trial.number))
 
 
-def varying(plan: Plan) -> frozenset[str]:
-    """The parameters, by flat name, that differ between the strategies of a plan; of a search, between some that it may draw."""
+def varying(plan: Plan) -> dict[str, bool]:
+    """The parameters, by flat name, that differ between the strategies of a plan; of a search, between some that it may draw.
+
+    True are those that all of these strategies have.
+    """
     strategies = [trial.overrides for trial in plan.fixed]
     strategies += plan.deciding.overrides.values() if plan.deciding else []
     if plan.search:
@@ -64,8 +67,9 @@ def varying(plan: Plan) -> frozenset[str]:
         study = optuna.create_study(sampler=RandomSampler(seed=0))
         strategies += [plan.search.space(study.ask()) for _ in range(DRAWN_TO_COMPARE)]
     flat = [plan.protocol.replace(**strategy).flat("json") for strategy in strategies]
-    names = {name for values in flat for name in values}
-    return frozenset(name for name in names if len({str(values.get(name)) for values in flat}) > 1)
+    names = sorted({name for values in flat for name in values})
+    found = {name: [values.get(name) for values in flat] for name in names}
+    return {name: None not in values for name, values in found.items() if len(set(map(str, values))) > 1}
 
 
 def derived_seed(*numbers: int) -> int:

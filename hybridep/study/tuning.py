@@ -104,7 +104,7 @@ class StudyLog(tune.Callback):
 
     def __init__(self, folder: StudyFolder, progress: Progress, time_budget: float | None = None, plan: Plan | None = None) -> None:
         self.progress = progress
-        self._varying = varying(plan) if plan else frozenset[str]()
+        self._varying = varying(plan) if plan else {}
         self._seeds = plan is not None and plan.tensorboard_seeds
         selecting = "Validation" if folder.description["protocol"].get("validation") else "Test"
         self._front = FrontImage(folder.path / "front", progress, selecting)
