@@ -16,10 +16,9 @@ from hybridep.config import BETA_RANGE, MOST_SEED, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import Biases, agreement, diagnostic_batch, fit_order, in_double, mixture
 from hybridep.estimators import ESTIMATORS, averaging
-from hybridep.study.arguments import DiagnosticArgs
-from hybridep.study.choices import check_choices, chosen_protocol
-from hybridep.study.option import Option
-from hybridep.study.ranges import require
+from hybridep.study.arguments import DiagnosticArgs, chosen_protocol
+from hybridep.study.checks import check_choices, require
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer
 

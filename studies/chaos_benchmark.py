@@ -27,9 +27,9 @@ from hybridep.config import MOST_SEED, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs, refuse
+from hybridep.study.checks import MOST_REPETITIONS, require
 from hybridep.study.description import write_json
 from hybridep.study.plan import Plan, PlannedTrial
-from hybridep.study.ranges import MOST_REPETITIONS, require
 from hybridep.study.recorded import COMPLETE, STOPPED, Job, run_here
 from hybridep.study.study import main as run_study
 

@@ -21,9 +21,8 @@ from hybridep.nudging import Nudging
 from hybridep.phases import relax, weigh
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import DataDir, HereArgs
-from hybridep.study.choices import check_choices
-from hybridep.study.option import Option
-from hybridep.study.ranges import MOST_THREADS, require, require_seeds
+from hybridep.study.checks import MOST_THREADS, check_choices, require, require_seeds
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import Trainer
 
@@ -71,7 +70,7 @@ def job(args: Args) -> Job:
     # The learning rates fall as in the whole run: fewer epochs are its beginning.
     protocol = PROTOCOLS[PROTOCOL].replace(decay_epochs=PROTOCOLS[PROTOCOL].epochs, **values)
     seeds = args.seeds or PRESETS[PROTOCOL].seeds
-    require_seeds("seeds", seeds)
+    require_seeds(seeds)
     about = {"protocol": protocol.flat("json"), "seeds": list(seeds), "every": args.every}
     watch = Watch(protocol, seeds, finished(args, about))
     dataset = load(protocol.dataset, args.data_dir)

@@ -15,8 +15,7 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.study.arguments import HereArgs
-from hybridep.study.choices import check_choices
-from hybridep.study.ranges import require
+from hybridep.study.checks import check_choices, require
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import Trainer
 

@@ -18,10 +18,9 @@ from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.networks import LayeredNetwork
 from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES
 from hybridep.relaxation import Adaptive
-from hybridep.study.arguments import DiagnosticArgs, Seeds
-from hybridep.study.choices import check_choice, check_choices, chosen_protocol, chosen_seeds, usual_seeds
-from hybridep.study.option import Option
-from hybridep.study.ranges import require
+from hybridep.study.arguments import DiagnosticArgs, Seeds, chosen_protocol, chosen_seeds, usual_seeds
+from hybridep.study.checks import check_choice, check_choices, require
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
 from hybridep.trainer import Trainer, make_relaxation
 

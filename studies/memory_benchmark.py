@@ -15,8 +15,8 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.study.arguments import HereArgs
-from hybridep.study.choices import check_choices
-from hybridep.study.option import Option
+from hybridep.study.checks import check_choices
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Job, run_here
 
 MEBIBYTE: Final = 2**20

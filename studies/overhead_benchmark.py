@@ -21,17 +21,17 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from hybridep.cluster.status import capacities
 from hybridep.command import as_command
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS
 from hybridep.study.arguments import StudyArgs, refuse
-from hybridep.study.choices import check_choice
+from hybridep.study.checks import MOST_TRIALS, check_choice, require, require_seeds
+from hybridep.study.command_line import Option
 from hybridep.study.description import write_json
 from hybridep.study.folder import StudyFolder
-from hybridep.study.option import Option
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
-from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.resources import Resources
 from hybridep.study.study import main as run_study
 from search_spaces import Limits, Space
@@ -101,7 +101,7 @@ def plan(args: Args) -> Plan:
     check_choice("dataset", args.dataset, DATASETS)
     check_choice("search", args.search, SEARCHES)
     require("trials", args.trials, 1, MOST_TRIALS)
-    require_seeds("seeds", args.seeds)
+    require_seeds(args.seeds)
     overrides = {"dataset": args.dataset, "epochs": 1, "validation": 100, **args.options}
     protocol = PROTOCOLS[args.dataset].replace(**overrides)
     if args.search == "fixed":
@@ -143,7 +143,7 @@ def timed(timeline: Timeline, folder: StudyFolder, plan: Plan, dataset: Dataset,
 
     with tuning.ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
         timeline.mark("Ray started")
-        timeline.slots = min(resources.share(tuning.nodes()).slots(tuning.nodes()), resources.max_concurrent or plan.trials)
+        timeline.slots = min(resources.share(capacities()).slots(capacities()), resources.max_concurrent or plan.trials)
         tuning.run_trials(folder, plan, dataset, resources, TimedLog(folder, progress), TimedTrials)
         timeline.mark("Tune ended")
     timeline.mark("Ray stopped")

@@ -32,9 +32,8 @@ from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.stack import stackable
 from hybridep.streams import stream
 from hybridep.study.arguments import DataDir, HereArgs
-from hybridep.study.choices import check_choices
-from hybridep.study.option import Option
-from hybridep.study.ranges import MOST_REPETITIONS, MOST_TRIALS, require
+from hybridep.study.checks import MOST_REPETITIONS, MOST_TRIALS, check_choices, require
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Job, run_here
 from hybridep.trainer import learning_rate
 from studies.benchmarking.autograd_ep import AutogradEP

@@ -18,11 +18,10 @@ from hybridep.deciding import FIRST_LOOK
 from hybridep.policies import FAMILIES
 from hybridep.presets import ONE_SIDED, PARTIAL, PROTOCOLS, STRATEGIES, adapted
 from hybridep.schedules import Schedule
-from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs
-from hybridep.study.choices import check_choice, check_choices, chosen_seeds
-from hybridep.study.option import Option
+from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs, chosen_seeds
+from hybridep.study.checks import MOST_SEEDS, MOST_TRIALS, check_choice, check_choices, require
+from hybridep.study.command_line import Option
 from hybridep.study.plan import Deciding, Plan, PlannedTrial, SearchPlan, controls
-from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require
 from hybridep.study.study import main
 from search_spaces import SPACES, Limits, Space
 

@@ -19,10 +19,10 @@ from hybridep.config import InvalidInput
 from hybridep.datasets import DatasetError
 from hybridep.storage import is_url
 from hybridep.study.arguments import ProtocolName, StudyArgs
+from hybridep.study.checks import MOST_SEEDS, require
+from hybridep.study.command_line import Option
 from hybridep.study.description import now
 from hybridep.study.folder import StudyFolder
-from hybridep.study.option import Option
-from hybridep.study.ranges import MOST_SEEDS, require
 from hybridep.study.recorded import COMPLETE, STOPPED, UNFINISHED, refused
 from hybridep.study.resources import Resources
 from hybridep.study.study import prepare, read_arguments, run

@@ -9,10 +9,9 @@ from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES, Preset
 from hybridep.study.arguments import FolderArgs
-from hybridep.study.choices import check_choice, check_choices
-from hybridep.study.option import Option
+from hybridep.study.checks import MOST_TRIALS, check_choice, check_choices, require, require_seeds
+from hybridep.study.command_line import Option
 from hybridep.study.plan import Plan, PlannedTrial
-from hybridep.study.ranges import MOST_TRIALS, require, require_seeds
 from hybridep.study.study import main
 from search_spaces.pieces import STARTS
 
@@ -76,7 +75,7 @@ def plan(args: Args) -> Plan:
     check_choices("strategies", args.strategies, known)
     strategies = args.strategies or tuple(PRESETS[args.table].published or known)
     seeds = args.seeds or PRESETS[args.table].seeds
-    require_seeds("seeds", seeds)
+    require_seeds(seeds)
     if args.stack is not None:
         require("stack", args.stack, 1, MOST_TRIALS)
     protocol = chosen_protocol(args)

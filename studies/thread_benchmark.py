@@ -17,9 +17,8 @@ from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, load
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.study.arguments import DataDir, HereArgs
-from hybridep.study.choices import check_choices
-from hybridep.study.option import Option
-from hybridep.study.ranges import MOST_REPETITIONS, require
+from hybridep.study.checks import MOST_REPETITIONS, check_choices, require
+from hybridep.study.command_line import Option
 from hybridep.study.recorded import Job, run_here
 
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"

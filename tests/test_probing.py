@@ -14,6 +14,7 @@ import pytest
 import ray
 import torch
 
+from hybridep.cluster.status import NodeCapacity
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import PROTOCOLS
 from hybridep.probe import Probe, Sample
@@ -23,7 +24,7 @@ from hybridep.study.devices import Gpu, Timing
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.probing import NoAnswer
-from hybridep.study.resources import NodeCapacity, Resources
+from hybridep.study.resources import Resources
 from studies.memory_benchmark import noise
 from tests.nvml import a100, pretend
 from tests.trials import PROTOCOL, digits

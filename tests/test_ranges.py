@@ -17,6 +17,7 @@ import pytest
 
 from analysis.results import LARGEST
 from analysis.tables import write_csv
+from hybridep.cluster.status import NodeCapacity
 from hybridep.config import (
     BETA_RANGE,
     MOST_IMAGES,
@@ -29,13 +30,12 @@ from hybridep.config import (
 from hybridep.datasets import load
 from hybridep.presets import PROTOCOLS
 from hybridep.streams import stream
+from hybridep.study.checks import MOST_SEEDS, MOST_TRIALS, require, require_seeds
 from hybridep.study.command_line import parse
 from hybridep.study.description import as_json
 from hybridep.study.events import HPARAMS, EventLog
 from hybridep.study.plan import Plan
-from hybridep.study.ranges import MOST_SEEDS, MOST_TRIALS, require, require_seeds
 from hybridep.study.recorded import Diagnosis
-from hybridep.study.resources import NodeCapacity
 from hybridep.trainer import Trainer
 
 # A script: what makes work of its arguments, and what a command line of it needs.
@@ -188,11 +188,11 @@ def test_relaxation_at_the_ends_of_tolerance_ends(tolerance: float) -> None:
 
 
 def test_confirmation_needs_seeds_above_those_of_the_search() -> None:
-    require_seeds("seeds", (MOST_SEED - 3,), fresh=3)
+    require_seeds((MOST_SEED - 3,), fresh=3)
     with pytest.raises(InvalidInput, match=f"^--seeds {MOST_SEED - 2}: must be different numbers from 0 to {MOST_SEED - 3}$"):
-        require_seeds("seeds", (MOST_SEED - 2,), fresh=3)
+        require_seeds((MOST_SEED - 2,), fresh=3)
     with pytest.raises(InvalidInput, match=r"^--seeds: 1,001 seeds are given, must be at most 1,000$"):
-        require_seeds("seeds", range(MOST_SEEDS + 1))
+        require_seeds(range(MOST_SEEDS + 1))
 
 
 def test_a_range_is_told_with_its_reason() -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from hybridep.cluster.machine import DriverFault
+from hybridep.cluster.status import NodeCapacity
 from hybridep.config import InvalidInput
 from hybridep.study import tuning
-from hybridep.study.resources import MOST_SOCKET_BYTES, NodeCapacity, Resources, Share, ray_folder, shorten_ray_folder
+from hybridep.study.resources import MOST_SOCKET_BYTES, Resources, Share, ray_folder, shorten_ray_folder
 from tests.nvml import Board, a100, pretend
 
 LAPTOP = NodeCapacity(8, 0)

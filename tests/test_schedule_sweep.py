@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from hybridep.config import TrialConfig
-from hybridep.presets import PRESETS, STRATEGIES
-from hybridep.study.command_line import lines_of, parse
+from hybridep.presets import STRATEGIES
+from hybridep.study.command_line import GROUPS, lines_of, parse
 from hybridep.study.folder import StudyFolder, TrialFiles, drop_unfinished_line
 from hybridep.study.front import Point, front
-from hybridep.study.option import GROUPS
 from hybridep.study.resources import Resources
 from studies import gradient_alignment, thesis_tables
 from tests.sweeps import STUDIES, TINY, begun_in, refused, running_study, schedule_sweep
@@ -59,7 +58,7 @@ SCRIPTS = [path.stem for path in sorted(STUDIES.glob("*.py")) if "hybridep.study
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_option_is_described_and_none_has_nothing_for_a_default(capsys: pytest.CaptureFixture[str], script: str) -> None:
     arguments = importlib.import_module(f"studies.{script}").Args
-    assert [line.name for line in lines_of(arguments(), PRESETS["digits"]) if not line.about] == []
+    assert [line.name for line in lines_of(arguments()) if not line.about] == []
     shown = helped(capsys, arguments)
     assert "None" not in shown and "(default: )" not in shown
 

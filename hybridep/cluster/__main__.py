@@ -145,11 +145,10 @@ def show_status(head: str | None) -> int:
         addresses = {Address(resolve(given.host, "status"), given.port): None}
     for address in addresses:
         check_access(address, "status")
-        status = cluster_status(address, "status")
-        cpus, gpus = sum(node.cpus for node in status.nodes), sum(node.gpus for node in status.nodes)
-        free = f"{status.free_cpus:g} of {cpus:g} CPUs and {status.free_gpus:g} of {gpus:g} GPUs are free"
-        print(f"cluster {address}: {len(status.nodes)} nodes, {free}")
-        for member in status.nodes:
+        members, free = cluster_status(address, "status")
+        cpus, gpus = sum(member.cpus for member in members), sum(member.gpus for member in members)
+        print(f"cluster {address}: {len(members)} nodes, {free.cpus:g} of {cpus:g} CPUs and {free.gpus:g} of {gpus:g} GPUs are free")
+        for member in members:
             print(f"   {member.address}: {member.cpus:g} CPUs, {member.gpus:g} GPUs")
     return DONE
 

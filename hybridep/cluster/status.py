@@ -11,22 +11,24 @@ from hybridep.config import InvalidInput
 
 
 @dataclass(frozen=True)
-class ClusterNode:
-    """A node of a cluster, as its head knows it."""
+class NodeCapacity:
+    """What a node of a Ray cluster offers to trials."""
 
-    address: str
     cpus: float
     gpus: float
+    address: str = ""
 
 
-@dataclass(frozen=True)
-class ClusterStatus:
-    nodes: tuple[ClusterNode, ...]
-    free_cpus: float
-    free_gpus: float
+def capacities() -> list[NodeCapacity]:
+    """What the living nodes of the cluster offer that this process is connected to."""
+    import ray
+
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [(node["Resources"], node["NodeManagerAddress"]) for node in found if node["Alive"]]
+    return [NodeCapacity(resources.get("CPU", 0), resources.get("GPU", 0), address) for resources, address in alive]
 
 
-def cluster_status(head: Address, option: str) -> ClusterStatus:
+def cluster_status(head: Address, option: str) -> tuple[list[NodeCapacity], NodeCapacity]:
     """What a cluster has and what of it is free; InvalidInput where it cannot be asked. This machine must be one of its nodes."""
     os.environ.update(ray_environment(head.host))
     import ray
@@ -36,9 +38,7 @@ def cluster_status(head: Address, option: str) -> ClusterStatus:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InvalidInput(f"{option} {head}: {first_line(error)}") from None
     try:
-        nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return capacities(), NodeCapacity(free.get("CPU", 0), free.get("GPU", 0))
     finally:
         ray.shutdown()
-    found = [ClusterNode(node["NodeManagerAddress"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
-    return ClusterStatus(tuple(found), free.get("CPU", 0), free.get("GPU", 0))

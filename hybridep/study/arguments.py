@@ -1,58 +1,22 @@
-"""The arguments that studies share, as dataclasses: each field is an option of the command line, described by the text below it."""
+"""The arguments that studies share, as dataclasses, and the protocol and seeds that they come to.
+
+Each field is an option of the command line, described by the text below it.
+"""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, cast
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
-from hybridep.config import SLOTS, InvalidInput, TrialConfig
+from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS
-from hybridep.presets import PROTOCOLS
-from hybridep.study.option import Option
+from hybridep.presets import PRESETS, PROTOCOLS, adapted
+from hybridep.study.checks import check_choice, require_seeds
+from hybridep.study.command_line import Option, protocol_options
 from hybridep.study.resources import Resources
-
-# Of a protocol's own fields; what is an entry's belongs to its network or its strategy.
-_GROUP_OF: Final = {
-    **dict.fromkeys(("train_samples", "test_samples", "validation", "inputs", "std_factor", "augment", "crops"), "data"),
-    **dict.fromkeys(("per", "grain"), "strategy"),
-    **dict.fromkeys(("beta", "relaxation", "T1", "T2", "tolerance", "start"), "relaxation"),
-}
-
-
-@dataclass(frozen=True)
-class ProtocolOption:
-    """An option for what a protocol sets: the field that it fills, the group, and the names or entries that have such a field."""
-
-    info: FieldInfo
-    group: str
-    choices: Collection[str] = ()
-    only: str = ""
-
-
-def protocol_options() -> dict[str, ProtocolOption]:
-    """What a protocol sets, by flat name: the fields of TrialConfig and of all entries that may stand in it now, policies aside.
-
-    A policy is the study's subject; the dataset has an option of its own; the seed is one of --seeds.
-    """
-    found: dict[str, ProtocolOption] = {}
-    for name, info in TrialConfig.model_fields.items():
-        if name in ("dataset", "policy", "seed"):
-            continue
-        if name not in SLOTS:
-            found[name] = ProtocolOption(info, _GROUP_OF.get(name, "training"))
-            continue
-        slot = SLOTS[name]
-        group, kind = "network" if name == "network" else "strategy", slot.registry.kind
-        about = f"the {kind}" if slot.key == kind else f"the {slot.key} {kind}"
-        found[slot.key] = ProtocolOption(FieldInfo(annotation=str, description=about), group, tuple(slot.registry))
-        for entry in slot.registry:
-            for flat, own in slot.fields_of(entry).items():
-                found.setdefault(flat, ProtocolOption(slot.registry[entry].model_fields[own], group, only=entry))
-    return found
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +28,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise ValueError(f"{name}: is no option of a protocol")
         try:
-            found[name] = TypeAdapter(cast(Any, known[name].info.annotation)).validate_json(json.dumps(value), strict=True)
+            found[name] = TypeAdapter(known[name].kind).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             raise ValueError(f"{name} {value!r}: {error.errors()[0]['msg']}") from None
     return found
@@ -138,3 +102,23 @@ def refuse(arguments: FolderArgs, *names: str) -> None:
         if getattr(own, name) != getattr(plain, name):
             option = "from" if name == "repeat" else name.replace("_", "-")
             raise InvalidInput(f"--{option} {getattr(own, name)}: means nothing to this command")
+
+
+def chosen_protocol(args: Any, **overrides: Any) -> TrialConfig:
+    """The named protocol, or the dataset's own, with `overrides` and above them the options that were given."""
+    check_choice("dataset", args.dataset, DATASETS)
+    if args.protocol is not None:
+        check_choice("protocol", args.protocol, PROTOCOLS)
+    return adapted(args.protocol or args.dataset, {"dataset": args.dataset, **overrides, **args.options})
+
+
+def usual_seeds(args: Any) -> tuple[int, ...]:
+    """The protocol's own."""
+    return PRESETS[args.protocol or args.dataset].seeds
+
+
+def chosen_seeds(args: Any, fresh: int = 0) -> tuple[int, ...]:
+    """The seeds that were given, or the protocol's own; above the largest there is room for `fresh` more."""
+    seeds: tuple[int, ...] = args.seeds or usual_seeds(args)
+    require_seeds(seeds, fresh)
+    return seeds

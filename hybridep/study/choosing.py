@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from hybridep.cluster.machine import CUDA_CONTEXT_BYTES, cpus, gpus
+from hybridep.cluster.status import NodeCapacity
 from hybridep.config import InvalidInput
 from hybridep.datasets import Dataset
 from hybridep.probe import Sample
@@ -13,7 +14,7 @@ from hybridep.study import probing
 from hybridep.study.devices import Choice, Gpu, choose, gpus_called, work
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan
-from hybridep.study.resources import NodeCapacity, Resources, Share
+from hybridep.study.resources import Resources, Share
 
 # Trials that are tried on one GPU at a time.
 AT_ONCE: Final = 4

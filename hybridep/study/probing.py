@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hybridep.cluster.machine import VISIBLE
 from hybridep.probe import Probe, Sample, one_line
@@ -31,20 +31,8 @@ class NoAnswer(Exception):
     """A probe cannot tell; the message says why in one line."""
 
 
-class Measuring(Protocol):
-    """A `Probe` in a process of its own: it is asked, and answers later."""
-
-    def ask(self, method: str) -> None: ...
-
-    def answer(self, seconds: float) -> dict[str, Any]:
-        """What it found; NoAnswer where it fails or takes longer."""
-        ...
-
-    def stop(self) -> None: ...
-
-
 class LocalProbe:
-    """A probe on this machine, which sees the GPU with that UUID alone, or none."""
+    """A `Probe` in a process of its own here, which sees the GPU with that UUID alone, or none. It is asked, and answers later."""
 
     def __init__(self, sample: Sample, device: str, threads: int, gpu: str = "") -> None:
         # It imports what this process imports, and is no part of what Ctrl-C interrupts.
@@ -64,11 +52,9 @@ class LocalProbe:
 
     def _send(self, content: bytes) -> None:
         assert self._process.stdin
-        try:
+        with contextlib.suppress(OSError):  # it has died, which its missing answer tells
             self._process.stdin.write(content)
             self._process.stdin.flush()
-        except OSError:  # it has died, which its missing answer tells
-            pass
 
     def _read(self) -> None:
         assert self._process.stdout
@@ -80,6 +66,7 @@ class LocalProbe:
         self._send(method.encode() + b"\n")
 
     def answer(self, seconds: float) -> dict[str, Any]:
+        """What it found; NoAnswer where it fails or takes longer."""
         try:
             line = self._lines.get(timeout=max(0.0, seconds))
         except Empty:
@@ -130,6 +117,9 @@ class RayProbe:
         ray.kill(self._actor)
 
 
+Measuring = LocalProbe | RayProbe
+
+
 class Probes:
     """A probe of the CPUs, if they are a choice, and some that share a GPU. All begin at once. `after` is called when they have stopped."""
 
@@ -153,11 +143,9 @@ class Probes:
         together = [one for one, found in zip(self._sharing, begun, strict=True) if not isinstance(found, NoAnswer)]
         timing = Timing(alone, first["trial"], first["start"])
         gpu = Gpu(timing, memory=first["memory"], needed=first["needed"])
-        try:
+        with contextlib.suppress(NoAnswer):  # more than one do not fit
             if len(together) > 1:
                 gpu = replace(gpu, at_once=len(together), shared_epoch=_epoch(together))
-        except NoAnswer:  # more than one do not fit
-            pass
         return gpu, first["name"]
 
     def cpu(self) -> Timing | None:
@@ -176,8 +164,9 @@ class Probes:
             return failed
 
     def stop(self) -> None:
-        for one in (*self._sharing, *([self._cpu] if self._cpu else [])):
-            one.stop()
+        for one in (*self._sharing, self._cpu):
+            if one:
+                one.stop()
         self._after()
 
 

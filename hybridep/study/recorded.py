@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from hybridep.config import InvalidInput, TrialConfig, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.study.arguments import DiagnosticArgs
+from hybridep.study.checks import MOST_THREADS, require
 from hybridep.study.command_line import parse
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder
-from hybridep.study.ranges import MOST_THREADS, require
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

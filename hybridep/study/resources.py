@@ -11,9 +11,10 @@ from typing import Annotated, Final, Literal
 from hybridep.cluster.access import Address, ray_environment, resolve, token
 from hybridep.cluster.internals import LOOPBACK_SWITCH
 from hybridep.cluster.machine import NO_DEVICES, VISIBLE, NoDriver, cpus, gpus, schedulable
+from hybridep.cluster.status import NodeCapacity
 from hybridep.config import InvalidInput, require_gpu
-from hybridep.study.option import Option
-from hybridep.study.ranges import MOST_TRIALS, require
+from hybridep.study.checks import MOST_TRIALS, require
+from hybridep.study.command_line import Option
 
 # Ray counts resources in this unit.
 LEAST_SHARE: Final = 1e-4
@@ -24,14 +25,6 @@ SHORT_FOLDER: Final = "/tmp"
 # What Linux allows, and the longest name that Ray gives to a socket below its folder.
 MOST_SOCKET_BYTES: Final = 107
 _SOCKET: Final = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-
-
-@dataclass(frozen=True)
-class NodeCapacity:
-    """What a node of a Ray cluster offers to trials."""
-
-    cpus: float
-    gpus: float
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`main`: a study from its command line to its report. Every mistake is found before Ray is imported."""
 
-import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from hybridep.config import InvalidInput, completed
+from pydantic import TypeAdapter, ValidationError
+
+from hybridep.config import InvalidInput, completed, one_line
 from hybridep.datasets import Dataset, DatasetError, load, split, untrained
 from hybridep.extensions import Extension, loaded
 from hybridep.storage import is_url
 from hybridep.study.arguments import FolderArgs
 from hybridep.study.choosing import Choosing
-from hybridep.study.command_line import parse, stored
+from hybridep.study.command_line import first_look, parse
 from hybridep.study.decide import complete, following, next_round
 from hybridep.study.description import describe, new_folder, now
 from hybridep.study.folder import StudyFolder, check_vacant, read_description
@@ -73,46 +75,48 @@ def main(
 
 
 def read_arguments(kind: str, arguments: type[A], argv: Sequence[str] | None) -> A:
-    """The command line; where it continues or repeats a study, on top of that study's arguments."""
-    load_extensions(argv)
+    """The command line; where it continues or repeats a study, on top of that study's arguments. Extensions bring options of their own."""
+    seen = first_look(argv)
+    option, given = ("--resume", seen.resume) if seen.resume is not None else ("--from", seen.repeat)
+    description = None
+    extensions = [Extension.read(path) for path in seen.extend]
+    if given is not None and None in (seen.resume, seen.repeat):
+        description = _described(option, given)
+        kept = Extension.kept(description, f"{option} {given}")
+        extensions = kept if option == "--resume" else extensions + kept
+    for extension in extensions:
+        extension.load()
     args = parse(arguments, argv)
     if args.resume is not None and args.repeat is not None:
         raise InvalidInput(f"--from {args.repeat}: cannot be given together with --resume")
-    if args.resume is not None:
-        path, mirror = located(args.resume, "--resume")
-        earlier = stored(arguments, path / "study.json", "--resume", args.resume, kind, mirror)
-        args = replace(parse(arguments, argv, default=earlier), resume=args.resume)
-        _check_changes(args, earlier)
-    elif args.repeat is not None:
-        file = args.repeat / "study.json" if args.repeat.is_dir() else args.repeat
-        earlier = replace(stored(arguments, file, "--from", args.repeat, kind), out=None, resume=None)
-        args = parse(arguments, argv, default=earlier)
+    if description is None:
+        return args
+    earlier = _stored(arguments, description, f"{option} {given}", kind)
+    if option == "--from":
+        return parse(arguments, argv, default=replace(earlier, out=None, resume=None))
+    args = replace(parse(arguments, argv, default=earlier), resume=args.resume)
+    _check_changes(args, earlier)
     return args
 
 
-def load_extensions(argv: Sequence[str] | None) -> None:
-    """Load the extensions that a command line names, or the study that it continues or repeats: they bring options of their own."""
-    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    named.add_argument("--extend", nargs="*", type=Path, default=[])
-    named.add_argument("--resume")
-    named.add_argument("--from", dest="repeat", type=Path)
+def _described(option: str, given: str | Path) -> dict[str, Any]:
+    """The study.json of a study that is continued, or repeated from its folder or that very file; InvalidInput where it cannot be."""
+    if option == "--resume":
+        path, mirror = located(str(given), option)
+        return read_description(path / "study.json", option, given, mirror)
+    path = Path(given)
+    return read_description(path / "study.json" if path.is_dir() else path, option, given)
+
+
+def _stored(arguments: type[A], description: dict[str, Any], study: str, kind: str) -> A:
+    """The arguments that a study was begun with; InvalidInput where it is not one of this kind, or damaged."""
+    if description["kind"] != kind:
+        raise InvalidInput(f"{study}: is a {description['kind']} study, not a {kind}")
     try:
-        found, _ = named.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    except argparse.ArgumentError:
-        return  # the parser of all arguments tells
-    if found.resume is not None and found.repeat is not None:
-        return  # nor can both be given
-    extensions = [Extension.read(path) for path in found.extend]
-    if found.resume is not None:
-        path, mirror = located(found.resume, "--resume")
-        description = read_description(path / "study.json", "--resume", found.resume, mirror)
-        extensions = Extension.kept(description, f"--resume {found.resume}")
-    elif found.repeat is not None:
-        file = found.repeat / "study.json" if found.repeat.is_dir() else found.repeat
-        description = read_description(file, "--from", found.repeat)
-        extensions += Extension.kept(description, f"--from {found.repeat}")
-    for extension in extensions:
-        extension.load()
+        # Strict: a true where a number was is damage, and not 1.
+        return TypeAdapter(arguments).validate_json(json.dumps(description["arguments"]), strict=True)
+    except ValidationError as error:
+        raise InvalidInput(f"{study}: study.json is damaged (arguments: {one_line(error)})") from None
 
 
 def _check_changes(args: FolderArgs, earlier: FolderArgs) -> None:

@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 from hybridep.cluster.access import token_file
 from hybridep.cluster.internals import ON_LOOPBACK, forget
 from hybridep.cluster.machine import cpus
+from hybridep.cluster.status import capacities
 from hybridep.config import InvalidInput, require_gpu
 from hybridep.datasets import Dataset
 from hybridep.durable import DeviceLost, DurableTrial
@@ -29,7 +30,7 @@ from hybridep.study.front import Point
 from hybridep.study.front_image import FrontImage
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.progress import Progress
-from hybridep.study.resources import NodeCapacity, Resources, Share, ray_folder
+from hybridep.study.resources import Resources, Share, ray_folder
 from hybridep.study.search import OptunaTrials, TrialSource, varying
 
 # A worker that dies so often within one epoch will die again: out of memory, or a fault in native code.
@@ -81,12 +82,6 @@ def ray_session(resources: Resources, dataset_bytes: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def nodes() -> list[NodeCapacity]:
-    """What the living nodes of the cluster offer."""
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [NodeCapacity(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in found if node["Alive"]]
 
 
 def last_error(trial: Trial) -> str:
@@ -231,7 +226,7 @@ class Slots:
     def __call__(self) -> float:
         if time.monotonic() - self._counted > COUNT_SLOTS_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, self._share.slots(nodes()))
+            self._slots = max(1, self._share.slots(capacities()))
         return min(self._slots, self._most)
 
 
@@ -245,7 +240,7 @@ def run_session(
     with ray_session(resources, dataset.train_images.nbytes + dataset.test_images.nbytes):
         if choosing:
             with stopping_on_storage_errors():
-                resources, sentence = choosing.settle(nodes())
+                resources, sentence = choosing.settle(capacities())
             if sentence:
                 progress.note(sentence)
         run_trials(folder, plan, dataset, resources, StudyLog(folder, progress, resources.time_budget, plan))
@@ -255,7 +250,7 @@ def run_trials(
     folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, log: StudyLog, search_by: type[OptunaTrials] = OptunaTrials
 ) -> None:
     """Run until every trial has ended."""
-    share = resources.share(nodes())
+    share = resources.share(capacities())
     if not share.gpus:
         require_gpu(plan.protocol.precision, "no node of the Ray cluster has one")
     trainable = tune.with_resources(
