@@ -14,8 +14,9 @@ from hybridep.config import LABELS, InvalidInput
 from hybridep.policies import FAMILIES
 from hybridep.presets import PROTOCOLS, STRATEGIES
 from hybridep.schedules import Constant
+from hybridep.study.decide import confirmations
 from hybridep.study.folder import StudyFolder
-from hybridep.study.plan import Plan, PlannedTrial, SearchPlan, confirmations
+from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
 from hybridep.study.search import SAMPLERS, InterruptibleLock, OptunaTrials, TrialSource, varying
 from hybridep.study.tuning import OutOfTime, StudyLog, StudyStopped

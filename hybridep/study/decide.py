@@ -11,9 +11,11 @@ import numpy as np
 from hybridep.config import LABELS, InvalidInput
 from hybridep.deciding import Course, Record, Runs, follow
 from hybridep.study.folder import StudyFolder
-from hybridep.study.front import Point
-from hybridep.study.plan import Deciding, Plan, PlannedTrial, confirmations
+from hybridep.study.front import Point, front
+from hybridep.study.plan import Deciding, Plan, PlannedTrial
 
+# A strategy that is not on the front but within so many standard errors of it may be there by right.
+CONFIRM_WITHIN: Final = 1.0
 # How many of the search's most accurate strategies become contenders, for each share of the target's nudged phases that is asked for.
 PREFERRED: Final = 2
 
@@ -35,6 +37,24 @@ def following(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
     if confirming or not plan.deciding:
         return confirming
     return next_round(folder, plan.deciding)[0]
+
+
+def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
+    """The thesis's strategies and those near the front, each to run on seeds that the search has not seen.
+
+    Where a strategy has run on some of them before, the others make up a trial of their own: more fresh seeds may be asked for later.
+    """
+    if not plan.fresh_seeds:
+        return []
+    rows = _rows(folder)
+    ended = {name: row for name, row in rows.items() if row.get("done") and row["config"]["origin"] != "confirm"}
+    chosen = {point.strategy for point in front(map(Point.of, ended.values()), slack=CONFIRM_WITHIN)}
+    planned = []
+    for name, row in ended.items():
+        config = row["config"]
+        if config["origin"] != "search" or config["strategy"] in chosen:
+            planned += _trials(config["strategy"], _strategy(config), rows, plan.fresh_seeds, f"confirm-{name}")
+    return planned
 
 
 def begin(folder: StudyFolder, deciding: Deciding) -> None:
@@ -90,7 +110,7 @@ def next_round(folder: StudyFolder, deciding: Deciding) -> tuple[list[PlannedTri
             return [], course
         planned, stuck = [], []
         for name in (decided.target, *course.going):
-            own = _trials(name, _overrides(name, rows, deciding), rows, decided.seeds[: course.needed])
+            own = _trials(name, _overrides(name, rows, deciding), rows, decided.seeds[: course.needed], f"decide-{name}", numbered=True)
             left = [trial for trial in own if not folder.trial(trial.name).ended]
             planned += left
             if not left and runs[name].seeds < course.needed:
@@ -139,17 +159,25 @@ def _runs(strategy: str, folder: StudyFolder, rows: Rows, decided: Record, chanc
 def _overrides(strategy: str, rows: Rows, deciding: Deciding) -> Mapping[str, Any]:
     if strategy in deciding.overrides:
         return deciding.overrides[strategy]
-    config = next(row["config"] for row in rows.values() if row["config"]["strategy"] == strategy)
+    return _strategy(next(row["config"] for row in rows.values() if row["config"]["strategy"] == strategy))
+
+
+def _strategy(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides in a trial's configuration."""
     return {name: value for name, value in config.items() if name not in LABELS}
 
 
-def _trials(strategy: str, overrides: Mapping[str, Any], rows: Rows, seeds: tuple[int, ...]) -> list[PlannedTrial]:
-    """The trials of a strategy on these seeds: those that are begun, and one for the seeds that no trial has."""
+def _trials(
+    strategy: str, overrides: Mapping[str, Any], rows: Rows, seeds: tuple[int, ...], new: str, numbered: bool = False
+) -> list[PlannedTrial]:
+    """The trials of a strategy on these fresh seeds: those that are begun, and one for the seeds that no trial has. That is called `new`,
+    with its first seed behind where there are others or `numbered` says so.
+    """
     begun = {
         name: tuple(row["config"]["seeds"])
         for name, row in rows.items()
         if row["config"]["origin"] == "confirm" and row["config"]["strategy"] == strategy
     }
     if left := tuple(seed for seed in seeds if not any(seed in own for own in begun.values())):
-        begun[f"decide-{strategy}-{left[0]}"] = left
+        begun[f"{new}-{left[0]}" if numbered or begun else new] = left
     return [PlannedTrial(name, strategy, "confirm", own, overrides) for name, own in begun.items()]

@@ -1,17 +1,13 @@
-"""What a study is to train: fixed trials, a search, the trials that confirm it, and what is to be decided."""
+"""What a study is to train: fixed trials, a search, and what is to be decided."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hybridep.config import LABELS, TrialConfig
-from hybridep.study.folder import StudyFolder
-from hybridep.study.front import Point, front
+from hybridep.config import TrialConfig
 from search_spaces import Space
 
-# A strategy that is not on the front but within so many standard errors of it may be there by right.
-CONFIRM_WITHIN: Final = 1.0
 # The controls train centered for these shares of its epochs: half costs what one-sided strategies do, three quarters what the thesis's
 # hybrids do.
 CONTROL_SHARES: Final = (0.5, 0.75)
@@ -109,28 +105,3 @@ def controls(
     lengths = {math.ceil(share * protocol.epochs) for share in shares}
     names = {f"centered_{epochs}_epochs": epochs for epochs in sorted(lengths) if protocol.warmup_epochs < epochs < protocol.epochs}
     return [PlannedTrial(name, name, "control", seeds, {**centered, "epochs": epochs}) for name, epochs in names.items()]
-
-
-def confirmations(folder: StudyFolder, plan: Plan) -> list[PlannedTrial]:
-    """The thesis's strategies and those near the front, each to run on seeds that the search has not seen.
-
-    Where a strategy has run on some of them before, the others make up a trial of their own: more fresh seeds may be asked for later.
-    """
-    if not plan.fresh_seeds:
-        return []
-    rows = {files.path.name: row for files in folder.begun() if (row := files.last())}
-    begun = {name: row for name, row in rows.items() if row["config"]["origin"] == "confirm"}
-    ended = {name: row for name, row in rows.items() if row.get("done") and name not in begun}
-    chosen = {point.strategy for point in front(map(Point.of, ended.values()), slack=CONFIRM_WITHIN)}
-    planned = []
-    for name, row in ended.items():
-        config = row["config"]
-        if config["origin"] == "search" and config["strategy"] not in chosen:
-            continue
-        strategy = {field: value for field, value in config.items() if field not in LABELS}
-        own = {other: tuple(run["config"]["seeds"]) for other, run in begun.items() if run["config"]["strategy"] == config["strategy"]}
-        left = tuple(seed for seed in plan.fresh_seeds if not any(seed in seeds for seeds in own.values()))
-        if left:
-            own[f"confirm-{name}-{left[0]}" if own else f"confirm-{name}"] = left
-        planned += [PlannedTrial(trial, config["strategy"], "confirm", seeds, strategy) for trial, seeds in own.items()]
-    return planned
