@@ -1,6 +1,5 @@
 """Measure how the bias of each estimator grows with β, and where the hybrid's two regimes meet (thesis section 2, eq. 5-13)."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -57,8 +56,7 @@ def plan(args: Args) -> Diagnosis:
         raise InvalidInput("--hybrid-betas (): must be at least one β")
     require("seed", args.seed, 0, MOST_SEED)
     protocol = chosen_protocol(args, family="constant", skew=0.0, seed=args.seed)
-    if not 0 <= args.trained <= protocol.epochs:
-        raise InvalidInput(f"--trained {args.trained}: must be 0 to {protocol.epochs}, the epochs of the protocol")
+    require("trained", args.trained, 0, protocol.epochs, "the epochs of the protocol")
     if protocol.network.activation not in SMOOTH:
         raise InvalidInput(
             f"--activation {protocol.network.activation}: must be {' or '.join(SMOOTH)}, an order of bias supposes a smooth G(β)"
@@ -171,9 +169,7 @@ def caption(args: Args, config: TrialConfig) -> str:
     return f"{config.dataset}, {network}, {weights}, {args.samples} samples, float64"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("bias_order", Args, job, argv)
-
+main = partial(run_here, "bias_order", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

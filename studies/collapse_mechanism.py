@@ -1,7 +1,7 @@
 """Watch why estimators of one nudged phase collapse or do not: what is left of relaxation, their bias, and whether updates cancel it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -200,9 +200,7 @@ def added(first: Gradient, second: Gradient) -> Gradient:
     return [a + b for a, b in zip(first, second, strict=True)]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("collapse_mechanism", Args, job, argv)
-
+main = partial(run_here, "collapse_mechanism", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

@@ -1,8 +1,8 @@
 """What a centered update takes on a GPU, captured as graphs and not, and whether the same run gives the same weights again."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -118,9 +118,7 @@ def classes_to_tell(name: str, count: int) -> Dataset:
     return Dataset.from_arrays(info, *labelled(count), *labelled(TESTED))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("gpu_benchmark", Args, job, argv)
-
+main = partial(run_here, "gpu_benchmark", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

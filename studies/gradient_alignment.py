@@ -1,6 +1,6 @@
 """Align estimators with the BPTT gradient while a network trains (thesis Appendix B, Figure 4)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,9 +152,7 @@ def caption(args: Args, plan: Diagnosis) -> str:
     return f"{text}\nShortened run: {plan.shortened}" if plan.shortened else text
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("gradient_alignment", Args, job, argv)
-
+main = partial(run_here, "gradient_alignment", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

@@ -1,9 +1,9 @@
 """How much memory a trial takes at its most, above a worker that has imported everything and waits. Images are noise of official sizes."""
 
 import multiprocessing
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -84,7 +84,7 @@ def noise(name: str) -> Dataset:
     return Dataset.from_arrays(info, images(info.train), labels(info.train), images(info.test), labels(info.test))
 
 
-def _train(values: dict[str, Any], connection: Connection) -> None:
+def _train(values: dict[str, Any]) -> tuple[int, int, int]:
     import hybridep.durable  # noqa: F401  # all that a worker imports, Ray included
     from hybridep.kernels import use_threads
     from hybridep.trainer import Trainer
@@ -95,7 +95,7 @@ def _train(values: dict[str, Any], connection: Connection) -> None:
     dataset = noise(config.dataset)
     Trainer(config, dataset).train_epoch()
     arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
-    connection.send((idle, _peak_bytes(), sum(array.nbytes for array in arrays)))
+    return idle, _peak_bytes(), sum(array.nbytes for array in arrays)
 
 
 def _peak_bytes() -> int:
@@ -106,21 +106,11 @@ def _peak_bytes() -> int:
 
 def measure(config: TrialConfig) -> tuple[int, int, int]:
     """Peak resident bytes of a fresh process: when it has imported everything, when it has trained, and those of its dataset."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_train, args=(config.flat(), theirs))
-    process.start()
-    theirs.close()
-    try:
-        idle, peak, data = ours.recv()
-    finally:
-        process.join()
-    return idle, peak, data
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_train, config.flat()).result()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("memory_benchmark", Args, job, argv)
-
+main = partial(run_here, "memory_benchmark", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -93,8 +93,7 @@ def check(args: Args) -> None:
             raise InvalidInput(f"--parts {part:g}: must lie between 0 and 1")
     available = len(os.sched_getaffinity(0))
     for threads in args.threads:
-        if not 1 <= threads <= available:
-            raise InvalidInput(f"--threads {threads}: must be 1 to {available}, the CPUs that this process may use")
+        require("threads", threads, 1, available, "the CPUs that this process may use")
 
 
 def job(args: Args) -> Job:
@@ -324,9 +323,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("relaxation_benchmark", Args, job, argv)
-
+main = partial(run_here, "relaxation_benchmark", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -15,11 +16,13 @@ import pandas as pd
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, load
+from hybridep.kernels import use_threads
 from hybridep.presets import PROTOCOLS, adapted
 from hybridep.study.arguments import DataDir, HereArgs
 from hybridep.study.checks import MOST_REPETITIONS, check_choices, require
 from hybridep.study.command_line import Option
 from hybridep.study.recorded import Job, run_here
+from hybridep.trainer import Trainer
 
 TOGETHER, IN_TURN = "together, 1 CPU each", "one after another, all CPUs"
 
@@ -46,8 +49,7 @@ def configurations(args: Args) -> dict[str, TrialConfig]:
     require("rounds", args.rounds, 1, MOST_REPETITIONS)
     available = len(os.sched_getaffinity(0))
     cpus = available if args.cpus is None else args.cpus
-    if not 2 <= cpus <= available:
-        raise InvalidInput(f"--cpus {cpus}: must be 2 to {available}, the CPUs that this process may use")
+    require("cpus", cpus, 2, available, "the CPUs that this process may use")
     found = {}
     for name in args.protocol:
         config = PROTOCOLS[name]
@@ -74,65 +76,40 @@ def job(args: Args) -> Job:
     return Job(work)
 
 
-class Trial:
-    """A trial in a process of its own, once for each number of threads; it trains an epoch whenever it is told to."""
-
-    def __init__(self, config: TrialConfig, data_dir: Path | None, threads: tuple[int, ...]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_train_on_request, args=(config.flat(), data_dir, threads, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def begin_epoch(self, threads: int) -> None:
-        self.connection.send(threads)
-
-    def finish_epoch(self) -> float:
-        """Wait for its end; the test accuracy. EOFError where the process has died."""
-        return float(self.connection.recv())
-
-    def end(self) -> None:
-        self.connection.close()
-        self.process.join()
+# Of a trial's own process, by the number of their threads.
+trainers: dict[int, Trainer] = {}
 
 
-def _train_on_request(values: dict[str, Any], data_dir: Path | None, threads: tuple[int, ...], connection: Connection) -> None:
-    from hybridep.kernels import use_threads
-    from hybridep.trainer import Trainer
-
+def prepare(values: dict[str, Any], data_dir: Path | None, threads: tuple[int, ...]) -> None:
     config = TrialConfig(**values)
     dataset = load(config.dataset, data_dir)
-    trainers = {count: Trainer(config, dataset) for count in threads}
-    try:
-        while True:
-            count = connection.recv()
-            use_threads(count)
-            connection.send(trainers[count].train_epoch()["test_acc"])
-    except EOFError:
-        return
+    trainers.update({count: Trainer(config, dataset) for count in threads})
+
+
+def train_epoch(threads: int) -> float:
+    """The test accuracy after it."""
+    use_threads(threads)
+    return float(trainers[threads].train_epoch()["test_acc"])
 
 
 def rounds(config: TrialConfig, cpus: int, args: Args) -> list[dict[str, Any]]:
     """A row for each round and arrangement. The same seeds train in both, so that a round means the same work."""
-    trials = [Trial(config.replace(seed=seed), args.data_dir, (1, cpus)) for seed in range(cpus)]
-    arrangements = [(TOGETHER, 1, [trials]), (IN_TURN, cpus, [[trial] for trial in trials])]
+    spawn = multiprocessing.get_context("spawn")
     rows = []
-    for number in range(args.rounds + 1):
-        for arrangement, threads, groups in arrangements if number % 2 else reversed(arrangements):
-            started = time.perf_counter()
-            accuracy = [done for group in groups for done in _epoch(group, threads)]
-            seconds = time.perf_counter() - started
-            rows.append({"arrangement": arrangement, "round": number, "seconds": seconds, "test_acc": sum(accuracy) / cpus})
-    for trial in trials:
-        trial.end()
+    with ExitStack() as running:
+        given = [(config.replace(seed=seed).flat(), args.data_dir, (1, cpus)) for seed in range(cpus)]
+        trials = [running.enter_context(ProcessPoolExecutor(1, spawn, prepare, own)) for own in given]
+        arrangements = [(TOGETHER, 1, [trials]), (IN_TURN, cpus, [[trial] for trial in trials])]
+        for number in range(args.rounds + 1):
+            for arrangement, threads, groups in arrangements if number % 2 else reversed(arrangements):
+                started = time.perf_counter()
+                accuracy = []
+                for group in groups:
+                    accuracy += [epoch.result() for epoch in [trial.submit(train_epoch, threads) for trial in group]]
+                seconds = time.perf_counter() - started
+                rows.append({"arrangement": arrangement, "round": number, "seconds": seconds, "test_acc": sum(accuracy) / cpus})
     # The first round pays for starting up.
     return [{**row, "trials": cpus, "load": os.getloadavg()[0]} for row in rows if row["round"]]
-
-
-def _epoch(group: list[Trial], threads: int) -> list[float]:
-    for trial in group:
-        trial.begin_epoch(threads)
-    return [trial.finish_epoch() for trial in group]
 
 
 def advantage(results: pd.DataFrame) -> pd.Series:
@@ -152,9 +129,7 @@ def as_text(results: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_here("thread_benchmark", Args, job, argv)
-
+main = partial(run_here, "thread_benchmark", Args, job)
 
 if __name__ == "__main__":
     as_command(main)

@@ -45,7 +45,7 @@ def refused(mistake: Exception) -> int:
     return INVALID
 
 
-def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: Sequence[str] | None) -> int:
+def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: Sequence[str] | None = None) -> int:
     """Run a study or benchmark; the process's exit code. Every mistake is told in one line, before any work.
 
     `kind` is the name of its script; `make_job` turns arguments into work, or raises InvalidInput or DatasetError.
