@@ -18,7 +18,7 @@ from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.study.arguments import DiagnosticArgs, chosen_protocol
 from hybridep.study.checks import check_choices, require
 from hybridep.study.command_line import Option
-from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
+from hybridep.study.recorded import Diagnosis, diagnose
 from hybridep.trainer import Trainer
 
 SMOOTH = ("tanh", "sigmoid")
@@ -64,14 +64,10 @@ def plan(args: Args) -> Diagnosis:
     return Diagnosis(protocol, (args.seed,), args.samples)
 
 
-def job(args: Args) -> Job:
-    asked = plan(args)
-    return diagnose(args, asked, partial(study, args, asked.protocol))
-
-
 @torch.no_grad()
-def study(args: Args, config: TrialConfig, dataset: Dataset, folder: Path) -> None:
+def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train, then write bias.csv, slopes.csv, hybrid.csv, regimes.csv and the figure."""
+    config = plan.protocol
     trainer = Trainer(config, dataset)
     for _ in range(args.trained):
         trainer.train_epoch()
@@ -169,7 +165,7 @@ def caption(args: Args, config: TrialConfig) -> str:
     return f"{config.dataset}, {network}, {weights}, {args.samples} samples, float64"
 
 
-main = partial(run_here, "bias_order", Args, job)
+main = partial(diagnose, "bias_order", Args, plan, study)
 
 if __name__ == "__main__":
     as_command(main)

@@ -14,16 +14,15 @@ from torch import Tensor
 from analysis.mechanism import draw, report
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
-from hybridep.datasets import Dataset, load
+from hybridep.datasets import Dataset
 from hybridep.diagnostics import agreement, difference, free_phase, norm, relative_norm
-from hybridep.kernels import use_threads
 from hybridep.nudging import Nudging
 from hybridep.phases import relax, weigh
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import DataDir, HereArgs
-from hybridep.study.checks import MOST_THREADS, check_choices, require, require_seeds
+from hybridep.study.checks import check_choices, require, require_seeds
 from hybridep.study.command_line import Option
-from hybridep.study.recorded import Job, run_here
+from hybridep.study.recorded import Diagnosis, diagnose
 from hybridep.trainer import Trainer
 
 PROTOCOL = "fashion-conv"
@@ -53,72 +52,59 @@ class Args(HereArgs):
     """Folder of a run that was cut short: what it finished is taken over, the rest is trained. With the same other arguments."""
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What is trained and what an earlier run has left of it."""
-
-    protocol: TrialConfig
-    seeds: tuple[int, ...]
-    done: pd.DataFrame
-
-
-def job(args: Args) -> Job:
+def plan(args: Args) -> Diagnosis:
+    """What the arguments ask for; InvalidInput in one line where they make no sense, or do not go with the earlier run."""
     check_choices("strategies", args.strategies, KNOWN, least=1)
     require("every", args.every, 2, 10**6)
-    require("threads", args.threads, 1, MOST_THREADS)
     values = {name: getattr(args, name) for name in ("epochs", "train_samples") if getattr(args, name) is not None}
     # The learning rates fall as in the whole run: fewer epochs are its beginning.
     protocol = PROTOCOLS[PROTOCOL].replace(decay_epochs=PROTOCOLS[PROTOCOL].epochs, **values)
     seeds = args.seeds or PRESETS[PROTOCOL].seeds
     require_seeds(seeds)
-    about = {"protocol": protocol.flat("json"), "seeds": list(seeds), "every": args.every}
-    watch = Watch(protocol, seeds, finished(args, about))
-    dataset = load(protocol.dataset, args.data_dir)
-    return Job(partial(study, args, watch, dataset), {**about, "dataset": dataset.described()})
+    finished(args, protocol)
+    return Diagnosis(protocol, seeds)
 
 
-def finished(args: Args, about: dict[str, Any]) -> pd.DataFrame:
+def finished(args: Args, protocol: TrialConfig) -> pd.DataFrame:
     """The rows of whole runs in the earlier folder, none where there is no such folder."""
     if args.earlier is None:
         return pd.DataFrame()
     try:
         begun = json.loads((args.earlier / "study.json").read_text(encoding="utf-8"))
         rows = pd.read_csv(args.earlier / ROWS)
-    except (OSError, ValueError) as error:
+        same = {"protocol": begun["protocol"] == protocol.flat("json"), "every": begun["arguments"]["every"] == args.every}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"--resume {args.earlier}: holds no {ROWS} of an earlier run ({error})") from None
-    for name in ("protocol", "every"):
-        if begun.get(name) != about[name]:
+    for name in same:
+        if not same[name]:
             raise InvalidInput(f"--resume {args.earlier}: was begun with another {name}, give the arguments that it was begun with")
     return rows
 
 
-def study(args: Args, watch: Watch, dataset: Dataset, folder: Path) -> None:
+def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train each seed with each strategy; the files are renewed after each run."""
-    use_threads(args.threads)
-    rows = watch.done
-    for seed in watch.seeds:
+    rows = finished(args, plan.protocol)
+    for seed in plan.seeds:
         for strategy in args.strategies:
             if len(rows) and ((rows["strategy"] == strategy) & (rows["seed"] == seed)).any():
                 continue
-            config = watch.protocol.replace(**KNOWN[strategy], seed=seed)
+            config = plan.protocol.replace(**KNOWN[strategy], seed=seed)
             new = pd.DataFrame([{"strategy": strategy, "seed": seed, **row} for row in watched(config, dataset, args.every)])
             rows = pd.concat([rows, new], ignore_index=True)
             rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
             print(f"{strategy}, seed {seed}: {new['test_acc'].iloc[-1]:.1%} after {config.epochs} epochs", flush=True)
-    rows = rows[rows["strategy"].isin(args.strategies) & rows["seed"].isin(watch.seeds)]
+    rows = rows[rows["strategy"].isin(args.strategies) & rows["seed"].isin(plan.seeds)]
     rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
-    draw(rows, folder, caption(watch))
+    draw(rows, folder, caption(plan))
     print(report(rows))
 
 
-def caption(watch: Watch) -> str:
-    """What the figure shows, in a line."""
-    protocol = watch.protocol
+def caption(plan: Diagnosis) -> str:
+    protocol = plan.protocol
     whole = PROTOCOLS[PROTOCOL].epochs
     epochs = f"the first {protocol.epochs} of {whole} epochs" if protocol.epochs < whole else f"{protocol.epochs} epochs"
-    many = f"{len(watch.seeds)} seed{'s' * (len(watch.seeds) > 1)}"
-    images = protocol.train_samples
-    return f"{protocol.dataset}, {images:,} images, {protocol.network.layout}, T1 = {protocol.T1}, {epochs}, {many}"
+    many = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
+    return f"{protocol.dataset}, {protocol.train_samples:,} images, {protocol.network.layout}, T1 = {protocol.T1}, {epochs}, {many}"
 
 
 def watched(config: TrialConfig, dataset: Dataset, every: int) -> Iterator[dict[str, Any]]:
@@ -200,7 +186,7 @@ def added(first: Gradient, second: Gradient) -> Gradient:
     return [a + b for a, b in zip(first, second, strict=True)]
 
 
-main = partial(run_here, "collapse_mechanism", Args, job)
+main = partial(diagnose, "collapse_mechanism", Args, plan, study)
 
 if __name__ == "__main__":
     as_command(main)

@@ -21,7 +21,7 @@ from hybridep.relaxation import Adaptive
 from hybridep.study.arguments import DiagnosticArgs, Seeds, chosen_protocol, chosen_seeds, usual_seeds
 from hybridep.study.checks import check_choice, check_choices, require
 from hybridep.study.command_line import Option
-from hybridep.study.recorded import Diagnosis, Job, diagnose, run_here
+from hybridep.study.recorded import Diagnosis, diagnose
 from hybridep.trainer import Trainer, make_relaxation
 
 EPOCHS = 50
@@ -64,11 +64,6 @@ def plan(args: Args) -> Diagnosis:
     seeds = chosen_seeds(args)
     samples = protocol.batch_size if args.samples is None else args.samples
     return Diagnosis(protocol, seeds, samples, shortened(args, protocol, seeds))
-
-
-def job(args: Args) -> Job:
-    asked = plan(args)
-    return diagnose(args, asked, partial(study, args, asked))
 
 
 def shortened(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> str:
@@ -152,7 +147,7 @@ def caption(args: Args, plan: Diagnosis) -> str:
     return f"{text}\nShortened run: {plan.shortened}" if plan.shortened else text
 
 
-main = partial(run_here, "gradient_alignment", Args, job)
+main = partial(diagnose, "gradient_alignment", Args, plan, study)
 
 if __name__ == "__main__":
     as_command(main)

@@ -24,11 +24,12 @@ from analysis.relaxation_speed import as_text, draw_relaxation_speed
 from hybridep.command import as_command
 from hybridep.config import TOLERANCE_RANGE, InvalidInput, TrialConfig
 from hybridep.datasets import Dataset, load
+from hybridep.diagnostics import agreement
 from hybridep.estimators import stencil
 from hybridep.images import Images
 from hybridep.kernels import use_threads
 from hybridep.presets import PRESETS, PROTOCOLS
-from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
+from hybridep.relaxation import Adaptive, FixedSteps
 from hybridep.stack import stackable
 from hybridep.streams import stream
 from hybridep.study.arguments import DataDir, HereArgs
@@ -40,7 +41,7 @@ from studies.benchmarking.autograd_ep import AutogradEP
 from studies.benchmarking.implementation import ClosedForm, Implementation, Outcome
 from studies.benchmarking.parts import part_times
 from studies.benchmarking.products import Rate, best_gflops, flops_per_step, measure, operations, share_in_products
-from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit, relative_error
+from studies.benchmarking.reference import SYNCHRONOUS, full_convergence, limit
 from studies.benchmarking.stacks import stack_times
 
 BENCHMARKS: Final = ("mnist", "fashion-mnist", "fashion-conv", "cifar10", "hopfield-mnist", "hopfield-conv")
@@ -105,22 +106,21 @@ def study(args: Args, dataset: Dataset, folder: Path) -> None:
     """Write results.csv and products.csv after every protocol, so that nothing is lost where the rest is interrupted; then the figure. Or
     parts.csv or stacks.csv, where they are asked for.
     """
-    if args.stack:
+    rows: list[dict[str, Any]] = []
+    products: list[dict[str, Any]] = []
+    if args.stack or args.parts:
         use_threads(max(args.threads))
-        times = [{"protocol": name, **row} for name in args.protocol for row in stack_times(PROTOCOLS[name], dataset, args.stack)]
-        pd.DataFrame(times).to_csv(folder / "stacks.csv", index=False)
-        print(pd.DataFrame(times).to_string(index=False, float_format="{:.3g}".format))
-        return
-    if args.parts:
-        timed = pd.DataFrame([row for name in args.protocol for row in parts(name, args, dataset)])
-        timed.to_csv(folder / "parts.csv", index=False)
+        for name in args.protocol:
+            found = stack_times(PROTOCOLS[name], dataset, args.stack) if args.stack else parts(name, args, dataset)
+            rows += [{"protocol": name, **row} for row in found]
+        timed = pd.DataFrame(rows)
+        timed.to_csv(folder / ("stacks.csv" if args.stack else "parts.csv"), index=False)
         print(timed.to_string(index=False, float_format="{:.3g}".format))
         return
-    rows, products = [], []
     for name in args.protocol:
-        found = benchmark(name, args, dataset)
-        rows += found[0]
-        products += found[1]
+        own_rows, own_products = benchmark(name, args, dataset)
+        rows += own_rows
+        products += own_products
         pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
         pd.DataFrame(products).to_csv(folder / "products.csv", index=False)
     results = pd.read_csv(folder / "results.csv")
@@ -130,8 +130,7 @@ def study(args: Args, dataset: Dataset, folder: Path) -> None:
 
 def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of results.csv and of products.csv for one protocol."""
-    config = PROTOCOLS[name]
-    config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
+    config = relaxed(name)
     tolerances = args.tolerances or (PRESETS[name].tolerance,)
     cases: dict[Case, Implementation] = {} if args.tolerances else {Case("autograd"): AutogradEP(config)}
     cases[Case("fixed")] = ClosedForm(config, FixedSteps(config.T1, config.T2))
@@ -143,11 +142,11 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
     use_threads(max(args.threads))
     rows = []
     batches = minibatches(config, dataset)
-    learner = ClosedForm(config, Adaptive(PRESETS[name].tolerance, config.T1, config.T2))
+    learner = ClosedForm(config, adaptive(name, config))
     trained = 0
     for updates in sorted(set(args.updates)):
         _say(f"{name}: training to update {updates}")
-        train(learner, batches, range(trained, updates), per_epoch=_samples(config, dataset) // config.batch_size)
+        train(learner, batches, range(trained, updates), dataset)
         trained = updates
         _say(f"{name}: measuring after {updates} updates")
         measured = [next(batches) for _ in range(args.repetitions)]
@@ -157,21 +156,28 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
     return rows, [{"protocol": name, "threads": threads, **_rate_row(rate)} for threads, found in rates.items() for rate in found]
 
 
-def parts(name: str, args: Args, dataset: Dataset) -> list[dict[str, Any]]:
-    """The rows of parts.csv for one protocol, after the most updates that are asked for."""
+def relaxed(name: str) -> TrialConfig:
+    """A protocol as it is relaxed here, on images as they are."""
     config = PROTOCOLS[name]
-    config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
-    use_threads(max(args.threads))
+    return config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
+
+
+def adaptive(name: str, config: TrialConfig) -> Adaptive:
+    return Adaptive(PRESETS[name].tolerance, config.T1, config.T2)
+
+
+def parts(name: str, args: Args, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of parts.csv for one protocol, after the most updates that are asked for."""
+    config = relaxed(name)
     batches = minibatches(config, dataset)
-    learner = ClosedForm(config, Adaptive(PRESETS[name].tolerance, config.T1, config.T2))
-    train(learner, batches, range(max(args.updates)), per_epoch=_samples(config, dataset) // config.batch_size)
+    learner = ClosedForm(config, adaptive(name, config))
+    train(learner, batches, range(max(args.updates)), dataset)
     measured = [next(batches) for _ in range(args.repetitions)]
-    rows = []
     for policy, relaxation in (("fixed", FixedSteps(config.T1, config.T2)), ("adaptive", learner.relaxation)):
         implementation = ClosedForm(config, relaxation)
         implementation.load(learner.network.parameters)
-        rows += [{"protocol": name, "relaxation": policy, **row} for row in part_times(implementation, measured, args.parts)]
-    return rows
+        for row in part_times(implementation, measured, args.parts):
+            yield {"relaxation": policy, **row}
 
 
 def _samples(config: TrialConfig, dataset: Dataset) -> int:
@@ -196,9 +202,10 @@ def minibatches(config: TrialConfig, dataset: Dataset) -> Iterator[tuple[Tensor,
             yield x, images.one_hot(labels)
 
 
-def train(learner: ClosedForm, batches: Iterator[tuple[Tensor, Tensor]], updates: range, per_epoch: int) -> None:
+def train(learner: ClosedForm, batches: Iterator[tuple[Tensor, Tensor]], updates: range, dataset: Dataset) -> None:
     """Train at the protocol's learning rates, whose decay is spread over as many epochs as it takes."""
     config = learner.config
+    per_epoch = _samples(config, dataset) // config.batch_size
     config = config.replace(epochs=max(config.epochs, updates.stop // per_epoch + 1))
     base = config.learning_rates * (learner.network.layers if len(config.learning_rates) == 1 else 1)
     for update in updates:
@@ -234,12 +241,10 @@ def compare(
     batches: list[tuple[Tensor, Tensor]],
 ) -> Iterator[dict[str, Any]]:
     """A row for each number of threads, estimator and case, all at the same weights and on the same minibatches, taking turns."""
-    limits = {case: _own_limit(implementation) for case, implementation in cases.items()}
+    limits = {case: limit(one.relaxation) if isinstance(one, ClosedForm) else SYNCHRONOUS for case, one in cases.items()}
     if not args.own_limit:
         limits = {case: rest for case, rest in limits.items() if rest == SYNCHRONOUS}
-    at_rest = {
-        relaxation: full_convergence(config, parameters, relaxation, batches, MEASURED) for relaxation in {SYNCHRONOUS, *limits.values()}
-    }
+    at_rest = {rest: full_convergence(config, parameters, rest, batches, MEASURED) for rest in {SYNCHRONOUS, *limits.values()}}
     runs: dict[tuple[int, str, Case], list[Run]] = {key: [] for key in product(args.threads, MEASURED, cases)}
     for implementation in cases.values():
         implementation.load(parameters)
@@ -250,14 +255,16 @@ def compare(
             threads, estimator, case = list(runs)[at]
             use_threads(threads)
             outcome, seconds, cpu_seconds = _in_a_row(partial(cases[case].update, x, target, stencil(estimator)))
-            error = relative_error(outcome.gradient, at_rest[SYNCHRONOUS][number].gradients[estimator])
-            own = relative_error(outcome.gradient, at_rest[limits[case]][number].gradients[estimator]) if case in limits else math.nan
+            error, own = (
+                agreement(outcome.gradient, at_rest[rest][number].gradients[estimator]).relative_error if rest else math.nan
+                for rest in (SYNCHRONOUS, limits.get(case))
+            )
             runs[threads, estimator, case].append(Run(outcome, seconds, cpu_seconds, error, own))
     for (threads, estimator, case), found in runs.items():
         use_threads(threads)
-        implementation = cases[case]
         unconverged = [reference.unconverged[estimator] for reference in at_rest[SYNCHRONOUS]]
-        share = _products_share(implementation, batches[0][0]) if isinstance(implementation, ClosedForm) else np.nan
+        one = cases[case]
+        share = share_in_products(partial(one.free_phase, batches[0][0])) if isinstance(one, ClosedForm) else np.nan
         yield {
             "threads": threads,
             "estimator": estimator,
@@ -284,10 +291,6 @@ def _in_a_row(update: Callable[[], Outcome]) -> tuple[Outcome, float, float]:
     return sorted(found, key=lambda timed: timed[1])[len(found) // 2]
 
 
-def _own_limit(implementation: Implementation) -> Relaxation:
-    return limit(implementation.relaxation) if isinstance(implementation, ClosedForm) else SYNCHRONOUS
-
-
 def _summary(runs: list[Run], flops: float) -> dict[str, Any]:
     """The figures of one row: medians of times and rates, means of errors; `flops` is what a step costs for one sample."""
     free = torch.cat([run.outcome.free_steps for run in runs]).double()
@@ -307,11 +310,6 @@ def _summary(runs: list[Run], flops: float) -> dict[str, Any]:
         "own_gradient_error": fmean(run.own_error for run in runs),
         "gflops": median(flops * count / run.outcome.relaxation_seconds for count, run in zip(steps, runs, strict=True)) / 1e9,
     }
-
-
-@torch.no_grad()
-def _products_share(implementation: ClosedForm, x: Tensor) -> float:
-    return share_in_products(lambda: implementation.free_phase(x))
 
 
 def _rate_row(rate: Rate) -> dict[str, Any]:

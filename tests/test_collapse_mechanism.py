@@ -121,3 +121,14 @@ def test_a_run_of_other_arguments_is_not_gone_on_with(run: Callable[..., int], c
     assert run("--strategies", "standard", "--seeds", 1, "--out", tmp_path / "s") == 0
     assert run("--strategies", "standard", "--seeds", 1, "--every", 3, "--resume", tmp_path / "s", "--out", tmp_path / "t") == 2
     assert "was begun with another every" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"protocol": {}, "arguments": []}', "{"])
+def test_an_earlier_run_with_a_damaged_description_is_told_in_one_line(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "study.json").write_text(content)
+    (tmp_path / "mechanism.csv").write_text("strategy,seed\n")
+    assert run("--resume", tmp_path, "--out", tmp_path / "s") == 2
+    shown = capsys.readouterr().err
+    assert "holds no mechanism.csv of an earlier run" in shown and shown.count("\n") == 1

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hybridep.config import InvalidInput, TrialConfig, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
-from hybridep.study.arguments import DiagnosticArgs
 from hybridep.study.checks import MOST_THREADS, require
 from hybridep.study.command_line import parse
 from hybridep.study.description import describe, new_folder, now
@@ -80,27 +79,38 @@ class Diagnosis:
 
     protocol: TrialConfig
     seeds: tuple[int, ...]
-    samples: int
+    samples: int = 1
     shortened: str = ""
 
 
-def diagnose(args: DiagnosticArgs, plan: Diagnosis, study: Callable[[Dataset, Path], None]) -> Job:
-    """The job of a diagnosis."""
-    require("threads", args.threads, 1, MOST_THREADS)
-    protocol = plan.protocol
-    require_gpu(protocol.precision, "this study runs on CPUs")
-    dataset = load(args.dataset, args.data_dir)
-    available = len(split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples).train)
-    if not 1 <= plan.samples <= available:
-        raise InvalidInput(f"--samples {plan.samples}: must be 1 to {available}, the images to train on")
+def diagnose(
+    kind: str,
+    arguments: type[A],
+    make_plan: Callable[[A], Diagnosis],
+    study: Callable[[A, Diagnosis, Dataset, Path], None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a study that trains in this process and looks into it; the exit code. `arguments` have `data_dir` and `threads`."""
 
-    def work(folder: Path) -> None:
-        from hybridep.kernels import use_threads
+    def job(args: Any) -> Job:
+        require("threads", args.threads, 1, MOST_THREADS)
+        plan = make_plan(args)
+        protocol = plan.protocol
+        require_gpu(protocol.precision, "this study runs on CPUs")
+        dataset = load(protocol.dataset, args.data_dir)
+        available = len(split(dataset, protocol.validation, protocol.train_samples, protocol.test_samples).train)
+        if not 1 <= plan.samples <= available:
+            raise InvalidInput(f"--samples {plan.samples}: must be 1 to {available}, the images to train on")
 
-        use_threads(args.threads)
-        study(dataset, folder)
+        def work(folder: Path) -> None:
+            from hybridep.kernels import use_threads
 
-    for note in dataset.notes:
-        print(f"{args.dataset}: {note}", flush=True)
-    about = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "shortened": plan.shortened, "dataset": dataset.described()}
-    return Job(work, about)
+            use_threads(args.threads)
+            study(args, plan, dataset, folder)
+
+        for note in dataset.notes:
+            print(f"{protocol.dataset}: {note}", flush=True)
+        about = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "shortened": plan.shortened, "dataset": dataset.described()}
+        return Job(work, about)
+
+    return run_here(kind, arguments, job, argv)

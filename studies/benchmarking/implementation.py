@@ -1,7 +1,8 @@
 """What every implementation under measurement offers, and the closed form of `hybridep` as one of them."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -48,7 +49,6 @@ def sgd(layers: list[list[Tensor]], config: TrialConfig, fused: bool) -> torch.o
 
 
 def minibatch(x: Tensor, beta: float) -> Minibatch:
-    """What an estimator is told of a minibatch x."""
     return Minibatch(len(x), beta, dtype=np.float64 if x.dtype == torch.float64 else np.float32)
 
 
@@ -57,17 +57,17 @@ class Stopwatch:
     """A relaxation policy and the seconds spent in it."""
 
     relaxation: Relaxation
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
 
     def free(self, dynamics: Dynamics) -> Equilibrium:
-        started = time.perf_counter()
-        equilibrium = self.relaxation.free(dynamics)
-        self.seconds += time.perf_counter() - started
-        return equilibrium
+        return self._timed(self.relaxation.free, dynamics)
 
     def nudged(self, dynamics: Dynamics) -> Equilibrium:
+        return self._timed(self.relaxation.nudged, dynamics)
+
+    def _timed(self, phase: Callable[[Dynamics], Equilibrium], dynamics: Dynamics) -> Equilibrium:
         started = time.perf_counter()
-        equilibrium = self.relaxation.nudged(dynamics)
+        equilibrium = phase(dynamics)
         self.seconds += time.perf_counter() - started
         return equilibrium
 
@@ -89,26 +89,18 @@ class ClosedForm:
             parameter.copy_(loaded)
         self.network.refresh()
 
-    def free_phase(self, x: Tensor) -> tuple[Tensor, Equilibrium]:
+    def free_phase(self, x: Tensor, relaxation: Relaxation | None = None) -> tuple[Tensor, Equilibrium]:
         """The input's drive and the free equilibrium."""
         drive = self.network.input_drive(x)
-        return drive, self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
+        return drive, (relaxation or self.relaxation).free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
 
     @torch.no_grad()
     def update(self, x: Tensor, target: Tensor, stencil: Stencil) -> Outcome:
-        gradient, free, nudged, seconds = self.estimate(x, target, stencil)
+        watch = Stopwatch(self.relaxation)
+        drive, free = self.free_phase(x, watch)
+        gradient, nudged = estimate(self.network, watch, stencil.nudging(minibatch(x, self.config.beta)), x, drive, free, target)
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
             torch.neg(direction, out=parameter.grad)
         self.optimizer.step()
         self.network.refresh()
-        return Outcome(gradient, free.steps, nudged.steps, seconds)
-
-    @torch.no_grad()
-    def estimate(self, x: Tensor, target: Tensor, stencil: Stencil) -> tuple[list[Tensor], Equilibrium, Equilibrium, float]:
-        """ĝ, the free and the stacked nudged equilibria, and the seconds spent relaxing."""
-        watch = Stopwatch(self.relaxation)
-        drive = self.network.input_drive(x)
-        free = watch.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
-        nudging = stencil.nudging(minibatch(x, self.config.beta))
-        gradient, nudged = estimate(self.network, watch, nudging, x, drive, free, target)
-        return gradient, free, nudged, watch.seconds
+        return Outcome(gradient, free.steps, nudged.steps, watch.seconds)

@@ -1,11 +1,12 @@
 """The matrix products and convolutions of a network update: their arithmetic, and how fast each backend of this machine runs them."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -38,11 +39,6 @@ class Rate:
     seconds: float
 
 
-def _convolution(config: TrialConfig) -> Convolutional:
-    assert isinstance(config.network, Convolutional)
-    return config.network
-
-
 def flops_per_step(config: TrialConfig) -> float:
     """Multiplications and additions of one update of every layer of one sample, from the layers below and above.
 
@@ -52,8 +48,8 @@ def flops_per_step(config: TrialConfig) -> float:
     macs = 0
     for below, above in pairwise(shapes):
         if len(above) == 3:
-            height, width = _convolved(config, below)
-            macs += above[0] * below[0] * _convolution(config).kernel ** 2 * height * width
+            own = cast(Convolutional, config.network)
+            macs += above[0] * below[0] * own.kernel**2 * math.prod(_convolved(own, below))
         else:
             macs += torch.Size(below).numel() * above[0]
     return 2 * 2 * macs
@@ -68,18 +64,16 @@ def operations(config: TrialConfig, n: int) -> list[Operation]:
     found = []
     for below, above in pairwise(config.layer_shapes()[1:]):
         if len(above) == 3:
-            found += _convolutions(config, n, below, above[0])
+            found += _convolutions(cast(Convolutional, config.network), n, below, above[0])
         else:
             units = torch.Size(below).numel()
             found += [_gemm(n, units, above[0]), _gemm(n, above[0], units)]
     return found
 
 
-def _convolved(config: TrialConfig, below: tuple[int, ...]) -> tuple[int, int]:
-    height, width = (
-        (side + 2 * _convolution(config).padding - _convolution(config).kernel) // _convolution(config).stride + 1 for side in below[1:]
-    )
-    return height, width
+def _convolved(own: Convolutional, below: tuple[int, ...]) -> list[int]:
+    """Height and width of what a convolution makes of maps [channels, height, width]."""
+    return [(side + 2 * own.padding - own.kernel) // own.stride + 1 for side in below[1:]]
 
 
 def _gemm(n: int, inner: int, units: int) -> Operation:
@@ -98,17 +92,13 @@ def _gemm(n: int, inner: int, units: int) -> Operation:
 def _tanh(n: int, units: int) -> Operation:
     x, out = torch.randn(n, units), torch.empty(n, units)
     array, out_array = x.numpy(), out.numpy()
-    return Operation(
-        f"tanh {n}×{units}",
-        0.0,
-        {"torch.tanh": lambda: torch.tanh(x, out=out), "numpy.tanh": lambda: np.tanh(array, out=out_array)},
-    )
+    backends = {"torch.tanh": lambda: torch.tanh(x, out=out), "numpy.tanh": lambda: np.tanh(array, out=out_array)}
+    return Operation(f"tanh {n}×{units}", 0.0, backends)
 
 
-def _convolutions(config: TrialConfig, n: int, below: tuple[int, ...], maps: int) -> Iterator[Operation]:
+def _convolutions(own: Convolutional, n: int, below: tuple[int, ...], maps: int) -> Iterator[Operation]:
     """The convolution [n, *below] → maps and its transpose."""
-    height, width = _convolved(config, below)
-    own = _convolution(config)
+    height, width = _convolved(own, below)
     weight = torch.randn(maps, below[0], own.kernel, own.kernel)
     s, spread = torch.randn(n, *below), torch.randn(n, maps, height, width)
     rest = [side - (size - 1) * own.stride + 2 * own.padding - own.kernel for size, side in zip((height, width), below[1:], strict=True)]
@@ -183,6 +173,7 @@ class _ProductClock(TorchFunctionMode):
         return call(*args, **(kwargs or {}))
 
 
+@torch.no_grad()
 def share_in_products(work: Callable[[], object], rounds: int = 5) -> float:
     """Fraction of the time of `work` that is spent in matrix products and convolutions, by the CPU time of this thread."""
     shares = []

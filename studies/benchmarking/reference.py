@@ -52,9 +52,9 @@ SYNCHRONOUS = UntilRest()
 
 @dataclass(frozen=True)
 class Reference:
-    """ĝ as one vector for each estimator, and the fraction of samples of which some phase has not come to rest."""
+    """ĝ for each estimator, and the fraction of samples of which some phase has not come to rest."""
 
-    gradients: dict[str, Tensor]
+    gradients: dict[str, list[Tensor]]
     unconverged: dict[str, float]
 
 
@@ -79,16 +79,7 @@ def _reference(closed_form: ClosedForm, x: Tensor, target: Tensor, estimators: t
     gradients, unconverged = {}, {}
     for name in estimators:
         nudging = stencil(name).nudging(minibatch(x, beta))
-        gradient, nudged = estimate(network, relaxation, nudging, x, drive, free, target)
-        gradients[name] = as_vector(gradient)
+        gradients[name], nudged = estimate(network, relaxation, nudging, x, drive, free, target)
         at_rest = free.converged & nudged.converged.view(-1, len(x)).all(dim=0)
         unconverged[name] = 1.0 - float(at_rest.double().mean())
     return Reference(gradients, unconverged)
-
-
-def as_vector(gradient: list[Tensor]) -> Tensor:
-    return torch.cat([part.double().flatten() for part in gradient])
-
-
-def relative_error(gradient: list[Tensor], reference: Tensor) -> float:
-    return float((as_vector(gradient) - reference).norm() / reference.norm())
