@@ -1,15 +1,29 @@
-"""`UrlFolder`: a folder at a URL that fsspec knows (s3://, gs://, hdfs://, sftp://, file://, ...)."""
+"""`UrlFolder`: a folder at a URL that fsspec knows (s3://, gs://, hdfs://, sftp://, file://, ...); and JSON files, written whole."""
 
 import contextlib
+import json
+import os
 import secrets
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class StorageError(OSError):
     """A store that does not do what it was asked; the message is one line and names the URL."""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def is_url(place: str) -> bool:

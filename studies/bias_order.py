@@ -159,7 +159,6 @@ def regime(beta: float, curve: pd.DataFrame, config: TrialConfig) -> dict[str, A
 
 
 def caption(args: Args, config: TrialConfig) -> str:
-    """What a figure shows, in a line."""
     weights = f"after {args.trained} epoch{'s' * (args.trained > 1)}" if args.trained else "initial weights"
     network = f"{config.network.name} {config.network.layout}, {config.network.activation}"
     return f"{config.dataset}, {network}, {weights}, {args.samples} samples, float64"

@@ -25,10 +25,9 @@ from hybridep.cluster.processes import Process
 from hybridep.command import as_command
 from hybridep.config import MOST_SEED, InvalidInput
 from hybridep.presets import PROTOCOLS, STRATEGIES
-from hybridep.storage import is_url
+from hybridep.storage import is_url, write_json
 from hybridep.study.arguments import FolderArgs, refuse
 from hybridep.study.checks import MOST_REPETITIONS, require
-from hybridep.study.description import write_json
 from hybridep.study.plan import Plan, PlannedTrial
 from hybridep.study.recorded import COMPLETE, STOPPED, Job, run_here
 from hybridep.study.study import main as run_study
@@ -180,7 +179,6 @@ def compared(calm: Path, disturbed: Path, kills: Counter[str]) -> dict[str, Any]
 
 
 def job(args: Args) -> Job:
-    """Both runs and their comparison."""
     require("kills", args.kills, 4, MOST_REPETITIONS, "to have every kind among them")
     require("moments", args.moments, 0, MOST_SEED)
     refuse(args, "resume", "repeat", "data_dir", *(option.name for option in fields(args.resources)))

@@ -137,7 +137,6 @@ def compare(args: Args, config: TrialConfig, network: LayeredNetwork, x: torch.T
 
 
 def caption(args: Args, plan: Diagnosis) -> str:
-    """What a figure shows, in a line."""
     protocol = plan.protocol
     network = f"{protocol.network.name} {protocol.network.layout}"
     seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"

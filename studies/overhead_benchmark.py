@@ -25,10 +25,10 @@ from hybridep.cluster.status import capacities
 from hybridep.command import as_command
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.presets import PROTOCOLS
+from hybridep.storage import write_json
 from hybridep.study.arguments import StudyArgs, refuse
 from hybridep.study.checks import MOST_TRIALS, check_choice, require, require_seeds
 from hybridep.study.command_line import Option
-from hybridep.study.description import write_json
 from hybridep.study.folder import StudyFolder
 from hybridep.study.plan import Plan, PlannedTrial, SearchPlan
 from hybridep.study.progress import Progress
@@ -82,17 +82,13 @@ class Timeline:
         self.ended += 1
         self.marks["last trial ended"] = time.monotonic() - BEGAN
         if self.ended % EVERY == 0:
-            self.states[self.ended] = DriverState(resident_mebibytes(), time.thread_time(), self.choosing)
+            self.states[self.ended] = DriverState(psutil.Process().memory_info().rss / 2**20, time.thread_time(), self.choosing)
 
     @contextmanager
     def while_choosing(self) -> Iterator[None]:
         began = time.thread_time()
         yield
         self.choosing += time.thread_time() - began
-
-
-def resident_mebibytes() -> float:
-    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def plan(args: Args) -> Plan:
@@ -158,7 +154,8 @@ def report(timeline: Timeline, path: Path) -> None:
     print(f"\n{timeline.ended} trials, {timeline.slots} at a time; written to {path}\n")
     for quantity, value, unit in table:
         print(f"{quantity:<58}{value:>10.3f} {unit}")
-    projection = projected(timeline, mebibytes_below(path) / timeline.ended)
+    disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
+    projection = projected(timeline, disk / timeline.ended)
     if projection is not None:
         print(f"\n{projection}")
         write_json(path / "projection.json", {**asdict(projection), "shortest_trial": projection.shortest_trial})
@@ -174,11 +171,7 @@ def measured(rows: list[dict[str, Any]], timeline: Timeline) -> list[tuple[str, 
     slots = timeline.slots
     training = sum(sum(row["epoch_seconds_by_seed"]) for row in rows)
     marks = timeline.marks
-    names = list(marks)
-    table = [
-        (f"until: {name}", marks[name] - (marks[before] if before else 0.0), "s")
-        for before, name in zip(["", *names[:-1]], names, strict=True)
-    ]
+    table = [(f"until: {name}", after - before, "s") for before, (name, after) in zip([0.0, *marks.values()], marks.items(), strict=False)]
     # The first trial of each worker waits for its imports; the others show what a trial costs once the study is under way.
     first = {row["pid"]: row["trial_id"] for row in sorted(rows, key=lambda row: -row["timestamp"])}
     steady = [row for row in rows if row["trial_id"] not in first.values()]
@@ -250,10 +243,6 @@ def _at(ends: NDArray[np.float64], seconds: NDArray[np.float64], trial: int) -> 
     means = np.diff(seconds) / np.diff(ends)
     slope, start = np.polyfit((ends[1:] + ends[:-1]) / 2, means, 1)
     return float(max(start + slope * trial, means.mean()))
-
-
-def mebibytes_below(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 if __name__ == "__main__":

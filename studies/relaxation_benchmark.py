@@ -74,7 +74,6 @@ class Args(HereArgs):
 
 
 def check(args: Args) -> None:
-    """InvalidInput in one line for a mistake."""
     check_choices("protocol", args.protocol, BENCHMARKS, least=1)
     for option in ("updates", "threads"):
         if not getattr(args, option):
@@ -94,7 +93,8 @@ def check(args: Args) -> None:
             raise InvalidInput(f"--parts {part:g}: must lie between 0 and 1")
     available = len(os.sched_getaffinity(0))
     for threads in args.threads:
-        require("threads", threads, 1, available, "the CPUs that this process may use")
+        if not 1 <= threads <= available:
+            raise InvalidInput(f"--threads {threads}: must be 1 to {available}, the CPUs that this process may use")
 
 
 def job(args: Args) -> Job:

@@ -18,7 +18,7 @@ from hybridep.deciding import FIRST_LOOK
 from hybridep.policies import FAMILIES
 from hybridep.presets import ONE_SIDED, PARTIAL, PROTOCOLS, STRATEGIES, adapted
 from hybridep.schedules import Schedule
-from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs, chosen_seeds
+from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs, chosen_seeds, given
 from hybridep.study.checks import MOST_SEEDS, MOST_TRIALS, check_choice, check_choices, require
 from hybridep.study.command_line import Option
 from hybridep.study.plan import Deciding, Plan, PlannedTrial, SearchPlan, controls
@@ -102,9 +102,10 @@ def plan(args: Args) -> Plan:
     if args.confirm is not None:
         require("confirm", args.confirm, 0, MOST_SEEDS)
     _check_deciding(args)
-    if args.search in ("none", "thesis"):
-        _refuse(args, args.search, "trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
-    _refuse(args, args.search, *(("trials",) if args.search == "grid" else ("grid",)))
+    searching = ("trials", "space", "families", "skew_range", "beta_range", "grid", "confirm")
+    without = searching if args.search in ("none", "thesis") else ("trials",) if args.search == "grid" else ("grid",)
+    for option, _ in given(args, *without):
+        raise InvalidInput(f"{option}: means nothing to --search {args.search}")
     if args.search == "grid" and args.space not in (None, *GRID_SPACES):
         raise InvalidInput(f"--space {args.space}: must be {' or '.join(GRID_SPACES)} with --search grid, which lays out skew and β")
     if min(args.grid) < 1 or args.grid[0] * args.grid[1] > MOST_TRIALS:
@@ -142,16 +143,15 @@ def _check_deciding(args: Args) -> None:
     if not args.decide:
         if args.search == "none":
             raise InvalidInput("--search none: trains nothing without --decide and --contenders")
-        for option in ("margins", "shares", "contenders", "decide_seeds"):
-            if getattr(args, option) != getattr(Args(), option):
-                raise InvalidInput(f"--{option.replace('_', '-')}: means nothing without --decide")
+        for option, _ in given(args, "margins", "shares", "contenders", "decide_seeds"):
+            raise InvalidInput(f"{option}: means nothing without --decide")
         return
     if args.search == "thesis":
         raise InvalidInput("--decide: means nothing to --search thesis; name strategies with --search none --contenders")
     for option, values, least in (("margins", args.margins, 0.0), ("shares", args.shares, 1.0)):
         if not values or len(set(values)) < len(values) or not all(least <= value <= 100 for value in values):
-            given = " ".join(f"{value:g}" for value in values) or "()"
-            raise InvalidInput(f"--{option} {given}: must be different numbers from {least:g} to 100")
+            shown = " ".join(f"{value:g}" for value in values) or "()"
+            raise InvalidInput(f"--{option} {shown}: must be different numbers from {least:g} to 100")
     check_choices("contenders", args.contenders, NAMED, least=args.search == "none")
     require("decide-seeds", args.decide_seeds, FIRST_LOOK, MOST_SEEDS, "the first round has as many")
 
@@ -173,13 +173,6 @@ def _families(search: str, space: str) -> tuple[str, ...]:
         return GRID_FAMILIES
     # What the default study finds can be drawn before training, and said in a few words.
     return tuple(name for name, kind in FAMILIES.items() if issubclass(kind, Schedule)) if space == DEFAULT_SPACE else ()
-
-
-def _refuse(args: Args, search: str, *options: str) -> None:
-    """InvalidInput for an option that means nothing to this search."""
-    for option in options:
-        if getattr(args, option) != getattr(Args(), option):
-            raise InvalidInput(f"--{option.replace('_', '-')}: means nothing to --search {search}")
 
 
 def _refuse_overruled(args: Args, name: str, space: Space) -> None:

@@ -29,7 +29,7 @@ from hybridep.study.study import prepare, read_arguments, run
 from search_spaces import SPACES
 from studies import schedule_sweep
 
-SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid"))
+SAMPLERS: Final = tuple(name for name in schedule_sweep.SEARCHES if name not in ("thesis", "grid", "none"))
 EPOCHS: Final = 8
 # What a sampler that learns should reach, as a multiple of the hypervolume of `BASE`.
 TARGET: Final = 1.15
@@ -74,7 +74,6 @@ def searches(args: Args) -> dict[str, schedule_sweep.Args]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run or continue the benchmark; the process's exit code."""
     try:
         args = read_arguments("search_benchmark", Args, argv)
         for option in ("out", "resume"):

@@ -69,17 +69,16 @@ class Args(FolderArgs):
 
 def plan(args: Args) -> Plan:
     """A trial for each seed, policy and strategy, seed by seed, so that there is a table to look at early."""
-    check_choice("table", args.table, TABLES)
-    assert args.table is not None
+    table = check_choice("table", args.table, TABLES)
     known = STRATEGIES | ONE_SIDED
     check_choices("strategies", args.strategies, known)
-    strategies = args.strategies or tuple(PRESETS[args.table].published or known)
-    seeds = args.seeds or PRESETS[args.table].seeds
+    strategies = args.strategies or tuple(PRESETS[table].published or known)
+    seeds = args.seeds or PRESETS[table].seeds
     require_seeds(seeds)
     if args.stack is not None:
         require("stack", args.stack, 1, MOST_TRIALS)
-    protocol = chosen_protocol(args)
-    policies = chosen_policies(args, protocol)
+    protocol = chosen_protocol(args, PROTOCOLS[table])
+    policies = chosen_policies(args, table, protocol)
     first = next(iter(policies))
     trials = [
         PlannedTrial(
@@ -97,10 +96,8 @@ def plan(args: Args) -> Plan:
     return Plan(protocol.replace(**policies[first]), seeds, trials, stack=args.stack or 0)
 
 
-def chosen_protocol(args: Args) -> TrialConfig:
+def chosen_protocol(args: Args, protocol: TrialConfig) -> TrialConfig:
     """The table's protocol with the options that were given."""
-    assert args.table is not None
-    protocol = PROTOCOLS[args.table]
     if args.epochs is not None and args.epochs <= protocol.warmup_epochs:
         raise InvalidInput(f"--epochs {args.epochs}: must be more than {protocol.warmup_epochs}, for which the learning rates warm up")
     if args.crops is not None and not protocol.augment:
@@ -109,17 +106,16 @@ def chosen_protocol(args: Args) -> TrialConfig:
     return protocol.replace(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 
-def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, Any]]:
+def chosen_policies(args: Args, table: str, protocol: TrialConfig) -> dict[str, dict[str, Any]]:
     """The relaxation policies by name, as TrialConfig values."""
-    assert args.table is not None
-    usual = ("fixed", "converged") if args.table == "fashion-conv" else ("fixed",)
+    usual = ("fixed", "converged") if table == "fashion-conv" else ("fixed",)
     check_choices("relaxation", args.relaxation, POLICIES)
     names = args.relaxation or usual
     if args.tolerance is not None and "adaptive" not in names:
         raise InvalidInput(f"--tolerance {args.tolerance:g}: applies to --relaxation adaptive only")
     if args.T1 is not None and names == ("converged",):
         raise InvalidInput(f"--T1 {args.T1}: applies to --relaxation fixed and adaptive only")
-    tolerance = PRESETS[args.table].tolerance if args.tolerance is None else args.tolerance
+    tolerance = PRESETS[table].tolerance if args.tolerance is None else args.tolerance
     policies: dict[str, dict[str, Any]] = {
         "fixed": {"relaxation": "fixed", "tolerance": None, "T1": protocol.T1},
         "adaptive": {"relaxation": "adaptive", "tolerance": tolerance, "T1": protocol.T1},
@@ -135,7 +131,6 @@ def chosen_policies(args: Args, protocol: TrialConfig) -> dict[str, dict[str, An
 
 
 def write_report(folder: Path) -> None:
-    """The table, the bar chart and the learning curves."""
     from analysis.thesis_report import write_thesis_report
 
     print(write_thesis_report([folder], folder), flush=True)

@@ -119,7 +119,6 @@ def advantage(results: pd.DataFrame) -> pd.Series:
 
 
 def as_text(results: pd.DataFrame) -> str:
-    """A line for each protocol."""
     lines = []
     for name, factor in advantage(results).items():
         own = results[results["protocol"] == name]

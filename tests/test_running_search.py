@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -398,3 +400,12 @@ def test_an_interrupt_in_the_lock_of_the_journal_stays_an_interrupt(call: str, t
     monkeypatch.undo()
     lock = InterruptibleLock(str(tmp_path / "optuna.log"))
     assert lock.acquire()
+
+
+def test_the_driver_leaves_pytorch_to_its_workers(tmp_path: Path) -> None:
+    program = "import sys, hybridep.study as s, studies.schedule_sweep as own; "
+    program += "print(s.main('schedule_sweep', own.Args, own.plan, sys.argv[1:], lambda folder: None), 'torch' in sys.modules)"
+    options = "--search thesis --sizes 64 16 10 --T1 8 --T2 4 --train-samples 300 --seeds 0 --epochs 1 --max-concurrent 2 --out"
+    command = [sys.executable, "-c", program, *options.split(), str(tmp_path / "s")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stdout + done.stderr

@@ -21,6 +21,7 @@ TINY = ["--sizes", "64", "16", "10", "--T1", "8", "--T2", "4", "--train-samples"
         ("--samplers tpe tpe", "--samplers tpe tpe: must be two or more different"),
         ("--samplers tpe luck", "--samplers tpe luck: must be two or more different"),
         ("--samplers tpe grid", "--samplers tpe grid: must be two or more different"),
+        ("--samplers tpe none", "--samplers tpe none: must be two or more different"),
         ("--repetitions 0", "--repetitions 0: must be 1 to 1,000"),
         ("--seeds-each 0", "--seeds-each 0: must be 1 to 1,000"),
         ("--trials 0", "--trials 0: must be 1 to 100,000"),

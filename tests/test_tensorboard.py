@@ -39,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             log.epoch({**line, "activations": {"lowest": -1.0, "highest": 1.0, "counts_by_seed": COUNTS}})
         log.close(complete=True)
         progress.found(Point.of(lines[-1]))
-    FrontImage(folder / "front", progress, "Validation").close()
+    FrontImage(folder / "front", progress, "Validation").renew(last=True)
     return folder
 
 
@@ -126,8 +126,8 @@ def test_images_are_renewed_when_trials_have_ended_but_not_more_often_than_the_p
     for number in range(5):
         progress.found(Point(f"search-{number}", 0.5, 0.01, 90 - number))
         slow.renew()
-    image.close()
-    slow.close()
+    image.renew(last=True)
+    slow.renew(last=True)
     assert [event.step for event in events(tmp_path / "front").Images("front")] == [1, 6]
     assert [event.step for event in events(tmp_path / "slow").Images("front")] == [2, 6]
 
@@ -142,7 +142,7 @@ def test_what_keeps_the_front_from_being_drawn_is_told_once_and_stops_nothing(
     for number in range(3):
         progress.found(Point(f"search-{number}", 0.5, 0.01, 90 - number))
         image.renew()
-    image.close()
+    image.renew(last=True)
     told = capsys.readouterr().out
     assert told.count("\n") == 1 and "The front is not drawn for TensorBoard from here on (ModuleNotFoundError" in told
 
@@ -165,7 +165,7 @@ def test_drawing_takes_no_more_than_its_share_of_the_drivers_time(tmp_path: Path
     progress = Progress(9, EPOCHS)
     progress.found(Point("centered", 0.9, 0.01, 100))
     image = FrontImage(tmp_path / "front", progress, "Validation", period=0.0)
-    image.close()
+    image.renew(last=True)
     assert image._next - time.monotonic() > 0.05 * 40
 
 

@@ -18,8 +18,6 @@ DONE, FAILED, INVALID = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(message)
 

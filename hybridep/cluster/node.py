@@ -23,6 +23,7 @@ from hybridep.cluster.internals import RayNode
 from hybridep.cluster.machine import VISIBLE
 from hybridep.cluster.processes import Process
 from hybridep.config import InvalidInput
+from hybridep.storage import write_json
 
 START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 20.0
@@ -139,7 +140,7 @@ def run(plan: NodePlan, folder: Path | None = None) -> int:
     assert this is not None
     started = StartedNode(replace(plan, head=Address(plan.head.host, node.port)), this, folder)
     try:
-        _record(started)
+        write_json(folder / "node.json", {"plan": asdict(started.plan), "process": asdict(this)})  # what `started_nodes` reads
         print(started.plan, flush=True)
         dead = node.wait()
     except (SystemExit, KeyboardInterrupt):
@@ -161,14 +162,6 @@ def _leave(number: int, frame: object) -> None:
 
 def _new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="", dir=runtime_folder()))
-
-
-def _record(node: StartedNode) -> None:
-    """Write what `started_nodes` reads, whole or not at all."""
-    content = {"plan": asdict(node.plan), "process": asdict(node.process)}
-    unfinished = node.folder / ".node.json"
-    unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    os.replace(unfinished, node.folder / "node.json")
 
 
 def start(plan: NodePlan) -> StartedNode:

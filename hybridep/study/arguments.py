@@ -4,7 +4,7 @@ Each field is an option of the command line, described by the text below it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -94,14 +94,18 @@ class DiagnosticArgs(HereArgs):
     instead: ClassVar[Mapping[str, str]] = {}
 
 
-def refuse(arguments: FolderArgs, *names: str) -> None:
-    """InvalidInput for an option that was given and means nothing to this command; `names` are fields of it or of its resources."""
+def given(arguments: FolderArgs, *names: str) -> Iterator[tuple[str, Any]]:
+    """Those of these options that were given, with their values; `names` are fields of the arguments or of their resources."""
     usual = type(arguments)()
     for name in names:
-        own, plain = (held if hasattr(held, name) else held.resources for held in (arguments, usual))
-        if getattr(own, name) != getattr(plain, name):
-            option = "from" if name == "repeat" else name.replace("_", "-")
-            raise InvalidInput(f"--{option} {getattr(own, name)}: means nothing to this command")
+        own, plain = (getattr(held if hasattr(held, name) else held.resources, name) for held in (arguments, usual))
+        if own != plain:
+            yield f"--{'from' if name == 'repeat' else name.replace('_', '-')}", own
+
+
+def refuse(arguments: FolderArgs, *names: str) -> None:
+    for option, value in given(arguments, *names):
+        raise InvalidInput(f"{option} {value}: means nothing to this command")
 
 
 def chosen_protocol(args: Any, **overrides: Any) -> TrialConfig:

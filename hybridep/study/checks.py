@@ -35,10 +35,11 @@ def _worded(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def check_choice(option: str, value: str | None, allowed: Collection[str], more: str = "") -> None:
-    """InvalidInput where a value is none of those allowed."""
-    if value not in allowed:
+def check_choice(option: str, value: str | None, allowed: Collection[str], more: str = "") -> str:
+    """The value; InvalidInput where it is none of those allowed."""
+    if value is None or value not in allowed:
         raise InvalidInput(f"--{option} {value or ''!r}: must be one of {', '.join(allowed)}{more}")
+    return value
 
 
 def check_choices(option: str, values: Sequence[str], allowed: Collection[str], least: int = 0) -> None:

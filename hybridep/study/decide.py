@@ -163,7 +163,6 @@ def _overrides(strategy: str, rows: Rows, deciding: Deciding) -> Mapping[str, An
 
 
 def _strategy(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides in a trial's configuration."""
     return {name: value for name, value in config.items() if name not in LABELS}
 
 

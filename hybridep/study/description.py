@@ -1,7 +1,6 @@
 """What a study says of itself in study.json: what it was asked, from which software, on which machine, from when to when."""
 
 import itertools
-import json
 import os
 import platform
 import subprocess
@@ -28,17 +27,6 @@ def as_json(arguments: Any) -> dict[str, Any]:
     """Arguments as study.json holds them."""
     content: dict[str, Any] = TypeAdapter(type(arguments)).dump_python(arguments, mode="json")
     return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def versions() -> dict[str, str]:
@@ -69,14 +57,8 @@ def git_state() -> dict[str, Any] | None:
 
 def machine() -> dict[str, Any]:
     """What the driver runs on."""
-    memory = psutil.virtual_memory().total
-    return {
-        "hostname": platform.node(),
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": memory,
-    }
+    names = {"hostname": platform.node(), "platform": platform.platform(), "cpu": _cpu_model()}
+    return {**names, "cpus": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total}
 
 
 def _cpu_model() -> str:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from hybridep.checkpoints import Checkpoints
 from hybridep.config import InvalidInput
-from hybridep.study.description import write_json
+from hybridep.storage import write_json
 from hybridep.study.mirror import Mirror
 
 FORMAT: Final = 2
@@ -147,21 +147,11 @@ class StudyFolder:
     @classmethod
     def create(cls, path: Path, description: dict[str, Any], mirror: Mirror | None = None) -> "StudyFolder":
         """A new study; InvalidInput where the folder holds something already or cannot be written."""
-        if mirror:
-            mirror.check_vacant()
-        else:
-            check_vacant(path)
-        place = mirror.url if mirror else path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            folder = cls(path, {"format": FORMAT, **description}, _locked(path, "--out", place), mirror)
-            with folder._closed_on_failure():
-                if mirror:
-                    mirror.take()
-                    mirror.clear()
-                folder.write()
-        except OSError as error:
-            raise InvalidInput(f"--out {place}: cannot be written ({error.strerror or error})") from None
+        mirror.check_vacant() if mirror else check_vacant(path)
+        with cls._locked(path, {"format": FORMAT, **description}, mirror, "--out") as folder:
+            if mirror:
+                mirror.clear()
+            folder.write()
         return folder
 
     @classmethod
@@ -171,28 +161,38 @@ class StudyFolder:
         description = read_description(path / "study.json", "--resume", place, mirror)
         if description["kind"] != kind:
             raise InvalidInput(f"--resume {place}: is a {description['kind']} study; continue it with studies/{description['kind']}.py")
-        try:
+        with cls._locked(path, description, mirror, "--resume") as folder:
             if mirror:
-                path.mkdir(parents=True, exist_ok=True)
-            folder = cls(path, description, _locked(path, "--resume", place), mirror)
-            with folder._closed_on_failure():
-                if mirror:
-                    mirror.take()
-                    mirror.restore()
-        except OSError as error:
-            raise InvalidInput(f"--resume {place}: cannot be written ({error.strerror or error})") from None
+                mirror.restore()
         return folder
 
+    @classmethod
     @contextmanager
-    def _closed_on_failure(self) -> Iterator[None]:
+    def _locked(cls, path: Path, description: dict[str, Any], mirror: Mirror | None, option: str) -> Iterator["StudyFolder"]:
+        """A folder that is made where it is missing, and is closed where what is done in it fails; InvalidInput where it cannot be written.
+
+        The kernel releases its lock when this process ends, however it ends. Who holds it stands beside it.
+        """
+        place, lock, holder = mirror.url if mirror else path, FileLock(path / LOCK, thread_local=False), path / HOLDER
         try:
-            yield
-        except BaseException:
-            self.close()
-            raise
+            path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+            folder = cls(path, description, lock, mirror)
+            try:
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+                if mirror:
+                    mirror.take()
+                yield folder
+            except BaseException:
+                folder.close()
+                raise
+        except Timeout:
+            told = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+            raise InvalidInput(f"{option} {place}: is being run by {told}; wait for it or stop it first") from None
+        except OSError as error:
+            raise InvalidInput(f"{option} {place}: cannot be written ({error.strerror or error})") from None
 
     def write(self, **changes: Any) -> None:
-        """Write study.json, with `changes`."""
         self.description.update(changes)
         write_json(self.path / "study.json", self.description)
         if self._mirror:
@@ -236,7 +236,8 @@ class StudyFolder:
 
 def check_vacant(path: Path) -> None:
     """InvalidInput where a new study cannot go there because something else is there."""
-    refuse_url(path)
+    if ":/" in str(path):  # what a path makes of a URL's ://
+        raise InvalidInput(f"--out {path}: must be a folder; this study cannot be kept at a URL")
     try:
         if (path / "study.json").exists():
             raise InvalidInput(f"--out {path}: holds a study already; continue it with --resume {path} or choose another folder")
@@ -244,12 +245,6 @@ def check_vacant(path: Path) -> None:
             raise InvalidInput(f"--out {path}: is not empty; choose a folder that is empty or does not exist yet")
     except OSError as error:
         raise InvalidInput(f"--out {path}: cannot be used ({error.strerror or error})") from None
-
-
-def refuse_url(path: Path) -> None:
-    """InvalidInput where the path of a study that is kept in folders alone was given as a URL."""
-    if ":/" in str(path):  # what a path makes of ://
-        raise InvalidInput(f"--out {path}: must be a folder; this study cannot be kept at a URL")
 
 
 def read_description(file: Path, option: str, given: Path | str, mirror: Mirror | None = None) -> dict[str, Any]:
@@ -274,19 +269,6 @@ def read_description(file: Path, option: str, given: Path | str, mirror: Mirror 
     if description["format"] != FORMAT:
         raise InvalidInput(f"{option} {given}: was written in format {description['format']}, this version reads format {FORMAT}")
     return description
-
-
-def _locked(path: Path, option: str, place: Path | str) -> FileLock:
-    """The lock of a study, held; the kernel releases it when its process ends, however it ends. Who holds it stands beside it."""
-    lock = FileLock(path / LOCK, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        holder = path / HOLDER
-        told = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise InvalidInput(f"{option} {place}: is being run by {told}; wait for it or stop it first") from None
-    (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    return lock
 
 
 def drop_unfinished_line(path: Path) -> None:

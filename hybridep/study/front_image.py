@@ -34,21 +34,14 @@ class FrontImage:
         self._next = time.monotonic()  # the first trial that ends gets one: what drawing takes of memory is taken early
         self._drawn = 0
 
-    def renew(self) -> None:
-        """A new image where trials have ended since the last one and that is long enough ago."""
-        if time.monotonic() >= self._next:
-            self._draw()
+    def renew(self, last: bool = False) -> None:
+        """A new image where trials have ended since the last one and that is long enough ago, or it is to be the last.
 
-    def close(self) -> None:
-        """The last image, with every trial that has ended."""
-        self._draw()
-
-    def _draw(self) -> None:
-        """No picture is worth a study: what keeps one from being drawn is told once, and the study goes on without."""
-        points = tuple(self._progress.points)
-        if len(points) <= self._drawn:
+        No picture is worth a study: what keeps one from being drawn is told once, and the study goes on without.
+        """
+        points, began = tuple(self._progress.points), time.monotonic()
+        if len(points) <= self._drawn or (began < self._next and not last):
             return
-        began = time.monotonic()
         try:
             write_image(self._folder, "front", len(points), draw(points, self._accuracy))
         except OSError:

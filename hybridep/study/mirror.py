@@ -13,6 +13,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,10 +41,8 @@ class Mirror:
         self._option = option
         if self.url.startswith(PRIVATE):
             raise self._unusable("must be a store that all nodes reach")
-        try:
+        with self._telling("used"):
             self._remote = UrlFolder(self.url)
-        except StorageError as error:
-            raise self._unusable(f"cannot be used ({error})") from None
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         self.folder = Path.home() / ".cache" / "hybridep" / "studies" / name
         self._token = ""
@@ -56,19 +55,23 @@ class Mirror:
     def _unusable(self, reason: str) -> InvalidInput:
         return InvalidInput(f"{self._option} {self.url}: {reason}")
 
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """InvalidInput, that it cannot be `what`, where the store fails."""
+        try:
+            yield
+        except StorageError as error:
+            raise self._unusable(f"cannot be {what} ({error})") from None
+
     def fetch(self, name: str) -> bytes | None:
         """A file as it stands at the URL, or None where there is none; InvalidInput where the store does not answer."""
-        try:
+        with self._telling("read"):
             return self._remote.read(name)
-        except StorageError as error:
-            raise self._unusable(f"cannot be read ({error})") from None
 
     def check_vacant(self) -> None:
         """InvalidInput where something is at the URL already."""
-        try:
+        with self._telling("read"):
             names = [name for name in self._remote.names() if name != LEASE]
-        except StorageError as error:
-            raise self._unusable(f"cannot be read ({error})") from None
         if "study.json" in names:
             raise self._unusable(f"holds a study already; continue it with --resume {self.url} or choose another place")
         if names:
@@ -81,7 +84,7 @@ class Mirror:
         apart, so that only one elsewhere has to be watched.
         """
         own = self.folder / ".lease"
-        try:
+        with self._telling("written"):
             found = self._lease()
             if found is not None and not (own.exists() and own.read_text(encoding="utf-8") == found["token"]):
                 self._watch(found)
@@ -90,8 +93,6 @@ class Mirror:
             self._renew()
             time.sleep(SETTLE_SECONDS)
             self._check_lease()
-        except StorageError as error:
-            raise self._unusable(f"cannot be written ({error})") from None
         threading.Thread(target=self._keep_renewing, daemon=True, name="lease").start()
 
     def _watch(self, found: dict[str, Any]) -> None:
@@ -143,15 +144,13 @@ class Mirror:
     def restore(self) -> None:
         """Make `folder` what stands at the URL, without checkpoints, which workers read from there themselves, and event files."""
         self.clear()
-        try:
+        with self._telling("read"):
             names = [name for name in self._remote.names() if name != LEASE and not name.endswith(".pt") and EVENTS not in name]
             for start in range(0, len(names), 256):
                 for name, content in self._remote.read_all(names[start : start + 256]).items():
                     path = self.folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
-        except StorageError as error:
-            raise self._unusable(f"cannot be read ({error})") from None
 
     def clear(self) -> None:
         """Remove what an earlier study, or this one in an earlier round, left in `folder`."""

@@ -40,7 +40,6 @@ class TrialHere(DurableTrial):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The configuration, as it stands in result files."""
         return self._config
 
     @property

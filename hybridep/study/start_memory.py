@@ -21,19 +21,14 @@ def kept_bytes(config: TrialConfig, images: int) -> int:
 
 def state_start_memory(plan: Plan, images: int, most: float) -> None:
     """Print what a trial with start last keeps of its equilibria, where a plan has such; InvalidInput where that is above `most` GiB."""
-    seeds = _most_seeds(plan)
-    if not seeds:
+    starting = [len(trial.seeds) for trial in plan.fixed if plan.protocol.replace(**trial.overrides).start == "last"]
+    if plan.search and (plan.search.space.has_warm_starts or plan.protocol.start == "last"):
+        starting.append(len(plan.search.seeds))
+    if not starting:
         return
+    seeds = max(*starting, len(plan.fresh_seeds))
     needed = seeds * kept_bytes(plan.protocol, images)
     kept = f"keeps the equilibria of {images:,} images on {seeds} seed{'s' if seeds > 1 else ''}, {needed / 2**30:.3g} GiB"
     if needed > most * 2**30:
         raise InvalidInput(f"--start-memory {most:g}: a trial with start last {kept}; must be at least that, or start zeros")
     print(f"A trial with start last {kept} of memory, and up to {CHECKPOINTS} times that on disk", flush=True)
-
-
-def _most_seeds(plan: Plan) -> int:
-    """Of any trial that starts from last equilibria; 0 where none does."""
-    seeds = [len(trial.seeds) for trial in plan.fixed if plan.protocol.replace(**trial.overrides).start == "last"]
-    if plan.search and (plan.search.space.has_warm_starts or plan.protocol.start == "last"):
-        seeds.append(len(plan.search.seeds))
-    return max(*seeds, len(plan.fresh_seeds)) if seeds else 0

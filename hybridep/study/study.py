@@ -238,8 +238,6 @@ def run(
         begun = f"{plan.trials} trials of {plan.protocol.epochs} epochs on seeds {' '.join(map(str, plan.seeds))}"
     print(f"{folder.place}: {begun}", flush=True)
     code = COMPLETE if complete(folder, plan) else train(folder, plan, dataset, resources, progress, write_report, session)
-    if code == INVALID:
-        return code
     if code != COMPLETE or not complete(folder, plan):
         return code
     try:
@@ -287,7 +285,11 @@ def train(
             shown.callback(choosing.stop)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=None)
-            (session or _session(plan, choosing))(folder, plan, dataset, resources, progress)
+            if plan.stack:
+                from hybridep.study import stacked  # imports PyTorch, which a study on Ray leaves to its workers
+
+                session = stacked.run_stacked
+            (session or partial(tuning.run_session, choosing=choosing))(folder, plan, dataset, resources, progress)
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=now())
     except InvalidInput as error:
@@ -304,12 +306,6 @@ def train(
         print(f"Stopped. {go_on}", flush=True)
         return INTERRUPTED
     return COMPLETE
-
-
-def _session(plan: Plan, choosing: Choosing) -> Session:
-    from hybridep.study import stacked, tuning
-
-    return stacked.run_stacked if plan.stack else partial(tuning.run_session, choosing=choosing)
 
 
 def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Callable[[Path], None]) -> None:

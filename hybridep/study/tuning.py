@@ -199,7 +199,7 @@ class StudyLog(tune.Callback):
     def close(self) -> None:
         for name in list(self._events):
             self._close_events(name)
-        self._front.close()
+        self._front.renew(last=True)
 
 
 @contextmanager
