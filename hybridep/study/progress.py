@@ -109,23 +109,13 @@ class Progress:
 
     def line(self) -> str:
         """Where the study stands, in one line."""
-        left = self._seconds_left()
-        parts = [
-            self._counts(),
-            f"{_duration(time.monotonic() - self._started)} elapsed",
-            f"{_duration(left)} left" if left is not None else "",
-            f"{self._front_name()}: {words(self._front)}" if self._front else "",
-        ]
-        return " | ".join(filter(None, parts))
+        return " | ".join([self._counts(), *self._times(), *self._best()])
 
     def _picture(self) -> Group:
         bar = ProgressBar(total=max(self.planned, 1), completed=min(self.done + self._begun(), self.planned), width=BAR_WIDTH)
-        left = self._seconds_left()
-        times = f"{_duration(time.monotonic() - self._started)} elapsed" + (f", {_duration(left)} left" if left is not None else "")
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(bar, Text(self._counts()), Text(times, style="dim"))
-        lines = [Text(f"{self._front_name()}: {words(self._front)}", overflow="ellipsis", no_wrap=True)] if self._front else []
-        return Group(grid, *lines)
+        grid.add_row(bar, Text(self._counts()), Text(", ".join(self._times()), style="dim"))
+        return Group(grid, *(Text(line, overflow="ellipsis", no_wrap=True) for line in self._best()))
 
     def _counts(self) -> str:
         failed = f" ({self.failed} failed)" if self.failed else ""
@@ -134,8 +124,14 @@ class Progress:
         later = f", {self.later}" if self.later and self.done < self.planned else ""
         return f"{self.done}/{self.planned} trials done{failed}, {doing}{later}"
 
-    def _front_name(self) -> str:
-        return f"front in {self._accuracy.lower()} accuracy" if self._accuracy else "front"
+    def _times(self) -> list[str]:
+        left = self._seconds_left()
+        return [f"{_duration(time.monotonic() - self._started)} elapsed", *([] if left is None else [f"{_duration(left)} left"])]
+
+    def _best(self) -> list[str]:
+        """The front in a line, none where there is none yet."""
+        name = f"front in {self._accuracy.lower()} accuracy" if self._accuracy else "front"
+        return [f"{name}: {words(self._front)}"] if self._front else []
 
     def _begun(self) -> float:
         """The trials that run, as parts of whole ones."""

@@ -143,12 +143,9 @@ def _seconds(call: Callable[[], object], count: int) -> float:
 
 def best_gflops(rates: list[Rate]) -> float:
     """Arithmetic of a step's products over the time that they take when each runs on its fastest backend."""
-    fastest: dict[str, Rate] = {}
-    for rate in rates:
-        name = rate.operation.name
-        if rate.operation.flops and (name not in fastest or rate.seconds < fastest[name].seconds):
-            fastest[name] = rate
-    return sum(rate.operation.flops for rate in fastest.values()) / sum(rate.seconds for rate in fastest.values()) / 1e9
+    slowest_first = sorted((rate for rate in rates if rate.operation.flops), key=lambda rate: -rate.seconds)
+    fastest = {rate.operation.name: rate for rate in slowest_first}.values()
+    return sum(rate.operation.flops for rate in fastest) / sum(rate.seconds for rate in fastest) / 1e9
 
 
 PRODUCTS = ("mm", "matmul", "linear", "conv")
