@@ -234,11 +234,7 @@ class Run:
 
 
 def compare(
-    config: TrialConfig,
-    cases: dict[Case, Implementation],
-    args: Args,
-    parameters: list[Tensor],
-    batches: list[tuple[Tensor, Tensor]],
+    config: TrialConfig, cases: dict[Case, Implementation], args: Args, parameters: list[Tensor], batches: list[tuple[Tensor, Tensor]]
 ) -> Iterator[dict[str, Any]]:
     """A row for each number of threads, estimator and case, all at the same weights and on the same minibatches, taking turns."""
     limits = {case: limit(one.relaxation) if isinstance(one, ClosedForm) else SYNCHRONOUS for case, one in cases.items()}

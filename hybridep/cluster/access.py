@@ -54,11 +54,7 @@ def is_loopback(address: str) -> bool:
 
 def ray_environment(address: str) -> dict[str, str]:
     """What must stand in the environment before Ray is imported, on a node or client of a cluster whose head has this IPv4 address."""
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        LOOPBACK_SWITCH: "0" if is_loopback(address) else "1",
-    }
+    return {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", LOOPBACK_SWITCH: "0" if is_loopback(address) else "1"}
 
 
 def token_file() -> Path:

@@ -10,12 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.histogram.metadata import create_summary_metadata as histogram_metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS, DataType, Experiment, HParamInfo, MetricInfo, MetricName
-from tensorboard.plugins.hparams.metadata import (
-    EXPERIMENT_TAG,
-    SESSION_END_INFO_TAG,
-    SESSION_START_INFO_TAG,
-    create_summary_metadata,
-)
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_END_INFO_TAG, SESSION_START_INFO_TAG, create_summary_metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
@@ -75,12 +70,7 @@ class EventLog:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        config: Mapping[str, Any],
-        protocol: Mapping[str, Any],
-        varying: Mapping[str, bool],
-        seeds: bool = False,
+        self, folder: Path, config: Mapping[str, Any], protocol: Mapping[str, Any], varying: Mapping[str, bool], seeds: bool = False
     ) -> None:
         self._folder = folder
         self._hparam_kinds = {name: kind for name, kind in HPARAMS.items() if name in varying}

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,7 @@ class StudyFolder:
 
     def recover(self) -> list[TrialFiles]:
         """The trials that have a folder, made ready to go on: those that failed are to be tried again, and no row is to be missed."""
+        self.trials.mkdir(exist_ok=True)
         found = self.begun()
         for files in found:
             files.forget_error()
@@ -155,8 +156,12 @@ class StudyFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path, kind: str, mirror: Mirror | None = None) -> "StudyFolder":
-        """A study that was begun earlier; InvalidInput where it is none, of another kind, damaged, or another process runs it."""
+    def open(
+        cls, path: Path, kind: str, mirror: Mirror | None = None, go_on: Callable[["StudyFolder"], None] = lambda _: None
+    ) -> "StudyFolder":
+        """A study that was begun earlier, after what `go_on` checks and writes; InvalidInput where it is none, of another kind, damaged, or
+        another process runs it.
+        """
         place = mirror.url if mirror else path
         description = read_description(path / "study.json", "--resume", place, mirror)
         if description["kind"] != kind:
@@ -164,6 +169,7 @@ class StudyFolder:
         with cls._locked(path, description, mirror, "--resume") as folder:
             if mirror:
                 mirror.restore()
+            go_on(folder)
         return folder
 
     @classmethod

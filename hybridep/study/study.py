@@ -36,6 +36,7 @@ GROWING: Final = ("trials", "confirm", "decide_seeds")
 SAID_LATER: Final = ("shares", "contenders")
 
 A = TypeVar("A", bound=FolderArgs)
+Report = Callable[[Path], None]
 Session = Callable[[StudyFolder, Plan, Dataset, Resources, Progress], None]
 
 
@@ -52,7 +53,7 @@ def main(
     arguments: type[A],
     make_plan: Callable[[A], Plan],
     argv: Sequence[str] | None = None,
-    write_report: Callable[[Path], None] = write_sweep_report,
+    write_report: Report = write_sweep_report,
     session: Session | None = None,
 ) -> int:
     """Run or continue a study; the process's exit code. `kind` is the name of its script, `make_plan` turns arguments into work.
@@ -142,8 +143,8 @@ def located(place: str, option: str) -> tuple[Path, Mirror | None]:
 
 def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Dataset]:
     """The study's folder, locked, and its dataset, read; InvalidInput or DatasetError in one line where either cannot be had."""
-    place = args.resume or args.out
-    path, mirror = located(place, "--resume" if args.resume else "--out") if place else (None, None)
+    option, place = ("--out", args.out) if args.resume is None else ("--resume", args.resume)
+    path, mirror = located(place, option) if place else (None, None)
     if args.resume is None and path is not None:
         mirror.check_vacant() if mirror else check_vacant(path)
     protocol = plan.protocol
@@ -160,25 +161,17 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         "trials_planned": plan.trials,
         "dataset": dataset.described(),
     }
-    option = "--out" if args.resume is None else "--resume"
-    if args.resume is None or path is None:
-        state_start_memory(plan, len(splits.train), args.resources.start_memory)
-        folder = StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror)
-    else:
-        folder = StudyFolder.open(path, kind, mirror)
-    with ExitStack() as undo:
-        undo.callback(folder.close)
-        try:
-            if args.resume is not None:
-                _check_begun(folder, dataset, description)
-                description["choices"] = _choices_as_begun(plan, folder)
-                state_start_memory(plan.choosing(description["choices"]), len(splits.train), args.resources.start_memory)
-                folder.write(**description)
-            folder.trials.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"{option} {folder.place}: cannot be written ({error.strerror or error})") from None
-        undo.pop_all()
-    return folder, dataset
+
+    def go_on(folder: StudyFolder) -> None:
+        _check_begun(folder, dataset, description)
+        description["choices"] = _choices_as_begun(plan, folder)
+        state_start_memory(plan.choosing(description["choices"]), len(splits.train), args.resources.start_memory)
+        folder.write(**description)
+
+    if args.resume is not None and path is not None:
+        return StudyFolder.open(path, kind, mirror, go_on), dataset
+    state_start_memory(plan, len(splits.train), args.resources.start_memory)
+    return StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror), dataset
 
 
 def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, Any]) -> None:
@@ -207,12 +200,7 @@ def _choices_as_begun(plan: Plan, folder: StudyFolder) -> dict[str, list[str]]:
 
 
 def run(
-    folder: StudyFolder,
-    plan: Plan,
-    dataset: Dataset,
-    resources: Resources,
-    write_report: Callable[[Path], None],
-    session: Session | None = None,
+    folder: StudyFolder, plan: Plan, dataset: Dataset, resources: Resources, write_report: Report, session: Session | None = None
 ) -> int:
     """Train what is left of a study, then write its report; the exit code."""
     selecting = "Validation" if plan.protocol.validation else "Test"
@@ -260,7 +248,7 @@ def train(
     dataset: Dataset,
     resources: Resources,
     progress: Progress,
-    write_report: Callable[[Path], None],
+    write_report: Report,
     session: Session | None = None,
 ) -> int:
     """Train what is left of a study; the exit code. Whoever stops it gets a report of what is there."""
@@ -308,7 +296,7 @@ def train(
     return COMPLETE
 
 
-def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Callable[[Path], None]) -> None:
+def _report_so_far(folder: StudyFolder, progress: Progress, write_report: Report) -> None:
     """The report of the trials that have ended; another Ctrl-C leaves it out."""
     if not progress.points:
         return
