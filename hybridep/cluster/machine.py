@@ -25,8 +25,8 @@ class DriverFault(InvalidInput):
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A MIG slice."""
+class Device:
+    """A GPU or a MIG slice."""
 
     uuid: str
     name: str
@@ -34,13 +34,10 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Gpu:
+class Gpu(Device):
     """A GPU; `slices` is None where its MIG mode is off, and empty where it is on and no slice was made."""
 
-    uuid: str
-    name: str
-    memory_bytes: int | None
-    slices: tuple[Slice, ...] | None = None
+    slices: tuple[Device, ...] | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -101,7 +98,7 @@ def _description(nvml: Any, handle: Any) -> tuple[str, str, int | None]:
     return nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), memory
 
 
-def _slices(nvml: Any, handle: Any) -> tuple[Slice, ...] | None:
+def _slices(nvml: Any, handle: Any) -> tuple[Device, ...] | None:
     try:
         mode, _ = nvml.nvmlDeviceGetMigMode(handle)
         most = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
@@ -115,7 +112,7 @@ def _slices(nvml: Any, handle: Any) -> tuple[Slice, ...] | None:
     found = []
     for index in range(most):
         try:
-            found.append(Slice(*_description(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))))
+            found.append(Device(*_description(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))))
         except nvml.NVMLError as error:
             if error.value != nvml.NVML_ERROR_NOT_FOUND:  # a place where no slice was made
                 raise

@@ -111,7 +111,8 @@ class Choosing:
             cores = max(node.cpus / node.gpus for node in nodes if node.gpus >= 1)
             self._probes = probing.on_ray(self._sample(), self._threads, self._workers(cores), not self._forced)
         try:
-            gpu, name, reason = None, self._name(), ""
+            gpu, reason = None, ""
+            name, number = self._first()
             try:
                 gpu, found = self._probes.gpu()
                 name = name or found
@@ -123,7 +124,7 @@ class Choosing:
         finally:
             self.stop()
         total, count = sum(node.cpus for node in nodes), sum(int(node.gpus) for node in nodes)
-        names = (f"{total:g} CPU core" + ("s" if total != 1 else ""), gpus_called(count, name, self._number()))
+        names = (f"{total:g} CPU core" + ("s" if total != 1 else ""), gpus_called(count, name, number))
         slots = self._slots(nodes, gpu) if gpu else {}
         return choose(work(self._plan), cpu, gpu, self._at_a_time(nodes, 0), slots, names, self._forced, reason)
 
@@ -141,16 +142,13 @@ class Choosing:
     def _share(self, nodes: Sequence[NodeCapacity], workers: int) -> Share:
         return replace(self._resources, device="auto", gpus_per_trial=share_of(workers)).share(nodes)
 
-    def _name(self) -> str:
-        """What NVML calls the first device here; on another cluster the probe tells."""
-        if not self._devices:
-            return ""
-        names = {gpu.uuid: gpu.name for gpu in gpus()} | {part.uuid: part.name for gpu in gpus() for part in gpu.slices or ()}
-        return names[self._devices[0]]
-
-    def _number(self) -> int | None:
-        """The number that nvidia-smi gives to the first device here, where it is a whole GPU."""
-        return {gpu.uuid: number for number, gpu in enumerate(gpus())}.get(self._devices[0]) if self._devices else None
+    def _first(self) -> tuple[str, int | None]:
+        """What NVML calls the first device here, and its number in nvidia-smi if it is a whole GPU; elsewhere the probe tells."""
+        for number, gpu in enumerate(gpus() if self._devices else ()):
+            for device in (gpu, *(gpu.slices or ())):
+                if device.uuid == self._devices[0]:
+                    return device.name, number if device is gpu else None
+        return "", None
 
 
 def share_of(workers: int) -> float:
