@@ -29,7 +29,7 @@ from hybridep.storage import is_url, write_json
 from hybridep.study.arguments import FolderArgs, refuse
 from hybridep.study.checks import MOST_REPETITIONS, require
 from hybridep.study.plan import Plan, PlannedTrial
-from hybridep.study.recorded import COMPLETE, STOPPED, Job, run_here
+from hybridep.study.recorded import COMPLETE, STOPPED, Job, run_here, told
 from hybridep.study.study import main as run_study
 
 KIND: Final = "chaos_benchmark"
@@ -202,8 +202,7 @@ def benchmark(args: Args, path: Path) -> int:
         outcome = compared(path / "calm", path / "disturbed", disturb(path / "disturbed", args))
         print(f"disturbed: {time.monotonic() - began:.0f} s", flush=True)
     except (StartFailed, subprocess.CalledProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return STOPPED  # Ray's logs stay, for the message names them
+        return told(error, STOPPED)  # Ray's logs stay, for the message names them
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -74,14 +74,11 @@ def noise(name: str) -> Dataset:
     """Images of a dataset's sizes that need no files."""
     info = DATASETS[name]
     generator = np.random.default_rng(0)
-
-    def images(count: int) -> np.ndarray[Any, Any]:
-        return generator.integers(0, 256, (count, *info.shape), dtype=np.uint8)
-
-    def labels(count: int) -> np.ndarray[Any, Any]:
-        return generator.integers(0, info.classes, count)
-
-    return Dataset.from_arrays(info, images(info.train), labels(info.train), images(info.test), labels(info.test))
+    arrays: list[np.ndarray[Any, Any]] = []
+    for count in (info.train, info.test):
+        arrays.append(generator.integers(0, 256, (count, *info.shape), dtype=np.uint8))
+        arrays.append(generator.integers(0, info.classes, count))
+    return Dataset.from_arrays(info, *arrays)
 
 
 def _train(values: dict[str, Any]) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from hybridep.study.checks import MOST_SEEDS, require
 from hybridep.study.command_line import Option
 from hybridep.study.description import now
 from hybridep.study.folder import StudyFolder
-from hybridep.study.recorded import COMPLETE, STOPPED, UNFINISHED, refused
+from hybridep.study.recorded import COMPLETE, STOPPED, UNFINISHED, told
 from hybridep.study.resources import Resources
 from hybridep.study.study import prepare, read_arguments, run
 from search_spaces import SPACES
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.resources.prepare()
         folder, _ = prepare("search_benchmark", args, next(iter(plans.values())))
     except (InvalidInput, DatasetError) as error:
-        return refused(error)
+        return told(error)
     with closing(folder):
         code = _run_all(folder, sweeps, args.resources)
         if code == COMPLETE:
@@ -110,7 +110,7 @@ def _run_all(folder: StudyFolder, sweeps: dict[str, schedule_sweep.Args], resour
         try:
             own, dataset = prepare("schedule_sweep", sweep, plan)
         except (InvalidInput, DatasetError) as error:
-            return refused(error)
+            return told(error)
         with closing(own):
             code = run(own, plan, dataset, sweep.resources, write_report=lambda _: None)
         # A strategy that failed counts as tried: what the samplers are compared by is there all the same.

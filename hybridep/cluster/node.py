@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
+
+from pydantic import TypeAdapter
 
 from hybridep.cluster.access import Address, ray_environment
 from hybridep.cluster.internals import RayNode
@@ -48,14 +50,13 @@ class NodePlan:
     cpus: int
     devices: tuple[str, ...]
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "NodePlan":
-        return cls(**{**content, "head": Address(**content["head"]), "devices": tuple(content["devices"])})
-
     def __str__(self) -> str:
         devices = f"devices {' '.join(self.devices)}" if self.devices else "no GPU"
         what = f"head {self.head}" if self.role == "head" else f"node {self.address} of {self.head}"
         return f"{what}: {self.cpus} {'CPU' if self.cpus == 1 else 'CPUs'}, {devices}"
+
+
+PLAN: Final = TypeAdapter(NodePlan)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def started_nodes() -> list[StartedNode]:
     for file in files:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            nodes.append(StartedNode(NodePlan.from_json(content["plan"]), Process(**content["process"]), file.parent))
+            nodes.append(StartedNode(PLAN.validate_python(content["plan"]), Process(**content["process"]), file.parent))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InvalidInput(f"{file}: is damaged ({type(error).__name__}); delete it once its process is gone") from None
     return nodes
@@ -220,4 +221,4 @@ def _wait_for(processes: list[Process], seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(NodePlan.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])))
+    sys.exit(run(PLAN.validate_json(sys.argv[1]), Path(sys.argv[2])))

@@ -38,10 +38,10 @@ class Job:
 A = TypeVar("A", bound="DataclassInstance")
 
 
-def refused(mistake: Exception) -> int:
-    """Tell a user's mistake; the exit code."""
-    print(f"error: {mistake}", file=sys.stderr)
-    return INVALID
+def told(error: object, code: int = INVALID) -> int:
+    """Tell in a line what went wrong, a user's mistake unless `code` says otherwise; the exit code."""
+    print("error:", *str(error).splitlines(), file=sys.stderr)
+    return code
 
 
 def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: Sequence[str] | None = None) -> int:
@@ -55,14 +55,13 @@ def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: 
         description = {**describe(kind, args), **job.about, "started": now(), "ended": None}
         folder = StudyFolder.create(Path(args.out or new_folder(kind)), description)
     except (InvalidInput, DatasetError) as mistake:
-        return refused(mistake)
+        return told(mistake)
     with closing(folder):
         try:
             code = job.work(folder.path)
             folder.write(ended=now())
         except OSError as error:
-            print(f"error: --out {folder.path}: cannot be written ({error.strerror or error})", file=sys.stderr)
-            return STOPPED
+            return told(f"--out {folder.path}: cannot be written ({error.strerror or error})", STOPPED)
         except KeyboardInterrupt:
             print(f"Stopped; {folder.path} holds what was done.", flush=True)
             return INTERRUPTED

@@ -26,7 +26,7 @@ from hybridep.study.front import Point
 from hybridep.study.mirror import Mirror
 from hybridep.study.plan import Plan
 from hybridep.study.progress import Progress
-from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNFINISHED, refused
+from hybridep.study.recorded import COMPLETE, INTERRUPTED, INVALID, STOPPED, UNFINISHED, told
 from hybridep.study.resources import Resources
 from hybridep.study.start_memory import state_start_memory
 
@@ -67,7 +67,7 @@ def main(
         folder, dataset = prepare(kind, args, plan)
         plan = plan.choosing(folder.description["choices"])
     except (InvalidInput, DatasetError) as error:
-        return refused(error)
+        return told(error)
     with closing(folder):
         code = run(folder, plan, dataset, args.resources, write_report, session)
         if code == INVALID:
@@ -214,11 +214,11 @@ def run(
         if plan.deciding:
             next_round(folder, plan.deciding)
     except InvalidInput as mistake:
-        return refused(mistake)
+        return told(mistake)
     except OSError as error:
-        return refused(InvalidInput(f"--resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})"))
+        return told(f"--resume {folder.place}: cannot be read or written ({error.strerror or error}: {error.filename})")
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        return refused(InvalidInput(f"--resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})"))
+        return told(f"--resume {folder.place}: {files.results} is damaged ({type(error).__name__}: {error})")
     if plan.deciding and not plan.trials:
         progress.planned = progress.done + len(following(folder, plan))
         begun = f"{', '.join(plan.deciding.named)} against {plan.deciding.target}, {plan.protocol.epochs} epochs, in rounds of fresh seeds"
@@ -234,11 +234,9 @@ def run(
         write_report(folder.path)
         folder.send_outputs()
     except OSError as error:
-        print(f"error: the report cannot be written to {folder.place} ({error.strerror or error}); all trials have ended", file=sys.stderr)
-        return STOPPED
+        return told(f"the report cannot be written to {folder.place} ({error.strerror or error}); all trials have ended", STOPPED)
     except InvalidInput as error:  # every trial failed: there is nothing to report on, and each has said why
-        print(f"error: {error}", file=sys.stderr)
-        return STOPPED
+        return told(error, STOPPED)
     return STOPPED if progress.failed else COMPLETE
 
 
@@ -262,7 +260,7 @@ def train(
     except BaseException as stopped:
         choosing.stop()
         if isinstance(stopped, InvalidInput):
-            return refused(stopped)
+            return told(stopped)
         raise
 
     script = Path(sys.argv[0]).with_name(f"{folder.description['kind']}.py")  # a benchmark runs other scripts' studies
@@ -281,13 +279,12 @@ def train(
             with tuning.stopping_on_storage_errors():
                 folder.write(ended=now())
     except InvalidInput as error:
-        return refused(error)
+        return told(error)
     except tuning.OutOfTime:
         print(f"The time budget is spent. {go_on}", flush=True)
         return UNFINISHED
     except tuning.StudyStopped as error:
-        print(f"error: {error}. {go_on}", file=sys.stderr)
-        return STOPPED
+        return told(f"{error}. {go_on}", STOPPED)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, KeyboardInterrupt):  # who asks for the other does not wait for a report
             _report_so_far(folder, progress, write_report)
