@@ -92,7 +92,6 @@ class RayProbe:
     def __init__(self, sample: Any, device: str, threads: int, **options: Any) -> None:
         import ray
 
-        self._ray = ray
         self._actor: Any = ray.remote(Probe).options(num_cpus=0, **options).remote(sample, device, threads)
         self._answer: Any = None
 
@@ -100,7 +99,8 @@ class RayProbe:
         self._answer = getattr(self._actor, method).remote()
 
     def answer(self, seconds: float) -> dict[str, Any]:
-        ray = self._ray
+        import ray
+
         try:
             found: dict[str, Any] = ray.get(self._answer, timeout=max(0.0, seconds))
         except ray.exceptions.GetTimeoutError:
@@ -112,7 +112,9 @@ class RayProbe:
         return found
 
     def stop(self) -> None:
-        self._ray.kill(self._actor)
+        import ray
+
+        ray.kill(self._actor)
 
 
 Measuring = LocalProbe | RayProbe
