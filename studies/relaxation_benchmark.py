@@ -130,7 +130,8 @@ def study(args: Args, dataset: Dataset, folder: Path) -> None:
 
 def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of results.csv and of products.csv for one protocol."""
-    config = relaxed(name)
+    learner = Learner(name, dataset)
+    config = learner.config
     tolerances = args.tolerances or (PRESETS[name].tolerance,)
     cases: dict[Case, Implementation] = {} if args.tolerances else {Case("autograd"): AutogradEP(config)}
     cases[Case("fixed")] = ClosedForm(config, FixedSteps(config.T1, config.T2))
@@ -141,51 +142,31 @@ def benchmark(name: str, args: Args, dataset: Dataset) -> tuple[list[dict[str, A
         rates[threads] = measure(operations(config, config.batch_size))
     use_threads(max(args.threads))
     rows = []
-    batches = minibatches(config, dataset)
-    learner = ClosedForm(config, adaptive(name, config))
-    trained = 0
     for updates in sorted(set(args.updates)):
         _say(f"{name}: training to update {updates}")
-        train(learner, batches, range(trained, updates), dataset)
-        trained = updates
+        learner.train_to(updates)
         _say(f"{name}: measuring after {updates} updates")
-        measured = [next(batches) for _ in range(args.repetitions)]
+        measured = [next(learner.batches) for _ in range(args.repetitions)]
         for row in compare(config, cases, args, learner.network.parameters, measured):
             best = best_gflops(rates[row["threads"]])
             rows.append({"protocol": name, "updates": updates, **row, "best_gflops": best, "load": os.getloadavg()[0]})
     return rows, [{"protocol": name, "threads": threads, **_rate_row(rate)} for threads, found in rates.items() for rate in found]
 
 
-def relaxed(name: str) -> TrialConfig:
-    """A protocol as it is relaxed here, on images as they are."""
-    config = PROTOCOLS[name]
-    return config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
-
-
-def adaptive(name: str, config: TrialConfig) -> Adaptive:
-    return Adaptive(PRESETS[name].tolerance, config.T1, config.T2)
-
-
 def parts(name: str, args: Args, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """The rows of parts.csv for one protocol, after the most updates that are asked for."""
-    config = relaxed(name)
-    batches = minibatches(config, dataset)
-    learner = ClosedForm(config, adaptive(name, config))
-    train(learner, batches, range(max(args.updates)), dataset)
-    measured = [next(batches) for _ in range(args.repetitions)]
-    for policy, relaxation in (("fixed", FixedSteps(config.T1, config.T2)), ("adaptive", learner.relaxation)):
-        implementation = ClosedForm(config, relaxation)
+    learner = Learner(name, dataset)
+    learner.train_to(max(args.updates))
+    measured = [next(learner.batches) for _ in range(args.repetitions)]
+    for policy, relaxation in (("fixed", FixedSteps(learner.config.T1, learner.config.T2)), ("adaptive", learner.relaxation)):
+        implementation = ClosedForm(learner.config, relaxation)
         implementation.load(learner.network.parameters)
         for row in part_times(implementation, measured, args.parts):
             yield {"relaxation": policy, **row}
 
 
-def _samples(config: TrialConfig, dataset: Dataset) -> int:
-    return config.train_samples or len(dataset.train_labels)
-
-
-def minibatches(config: TrialConfig, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch in a trial's own order: x [n, channels, height, width] and one-hot targets [n, classes]."""
+def minibatches(config: TrialConfig, dataset: Dataset, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch of the first images in a trial's own order: x [n, channels, height, width] and one-hot targets [n, classes]."""
     pixels, info = dataset.train_images, dataset.info
     if config.dataset == "cifar10":
         padded = np.pad(pixels, ((0, 0), (0, 0), (2, 2), (2, 2)))
@@ -195,23 +176,34 @@ def minibatches(config: TrialConfig, dataset: Dataset) -> Iterator[tuple[Tensor,
     order = stream(config.seed, "order")
     n = config.batch_size
     while True:
-        epoch = torch.from_numpy(order.permutation(_samples(config, dataset)))
+        epoch = torch.from_numpy(order.permutation(samples))
         # Whole minibatches alone: the last, smaller one of an epoch would have a time of its own.
         for rows in epoch[: len(epoch) // n * n].split(n):
             x, labels = images.batch(rows)
             yield x, images.one_hot(labels)
 
 
-def train(learner: ClosedForm, batches: Iterator[tuple[Tensor, Tensor]], updates: range, dataset: Dataset) -> None:
-    """Train at the protocol's learning rates, whose decay is spread over as many epochs as it takes."""
-    config = learner.config
-    per_epoch = _samples(config, dataset) // config.batch_size
-    config = config.replace(epochs=max(config.epochs, updates.stop // per_epoch + 1))
-    base = config.learning_rates * (learner.network.layers if len(config.learning_rates) == 1 else 1)
-    for update in updates:
-        for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
-            group["lr"] = learning_rate(rate, update // per_epoch, config)
-        learner.update(*next(batches), stencil("centered"))
+class Learner(ClosedForm):
+    """Trains a protocol with the centered estimator, relaxed adaptively, on images as they are; `batches` go on where training is."""
+
+    def __init__(self, name: str, dataset: Dataset) -> None:
+        config = PROTOCOLS[name]
+        config = config.replace(T1=FREE_STEPS.get(name, config.T1), augment=False)
+        super().__init__(config, Adaptive(PRESETS[name].tolerance, config.T1, config.T2))
+        samples = config.train_samples or len(dataset.train_labels)
+        self.batches = minibatches(config, dataset, samples)
+        self._per_epoch = samples // config.batch_size
+        self._updates = 0
+
+    def train_to(self, updates: int) -> None:
+        """At the protocol's learning rates, whose decay is spread over as many epochs as it takes."""
+        config = self.config.replace(epochs=max(self.config.epochs, updates // self._per_epoch + 1))
+        base = config.learning_rates * (self.network.layers if len(config.learning_rates) == 1 else 1)
+        for update in range(self._updates, updates):
+            for group, rate in zip(self.optimizer.param_groups, base, strict=True):
+                group["lr"] = learning_rate(rate, update // self._per_epoch, config)
+            self.update(*next(self.batches), stencil("centered"))
+        self._updates = updates
 
 
 @dataclass(frozen=True)

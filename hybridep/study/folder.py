@@ -136,7 +136,6 @@ class StudyFolder:
 
     def recover(self) -> list[TrialFiles]:
         """The trials that have a folder, made ready to go on: those that failed are to be tried again, and no row is to be missed."""
-        self.trials.mkdir(exist_ok=True)
         found = self.begun()
         for files in found:
             files.forget_error()
@@ -146,20 +145,23 @@ class StudyFolder:
         return found
 
     @classmethod
-    def create(cls, path: Path, description: dict[str, Any], mirror: Mirror | None = None) -> "StudyFolder":
-        """A new study; InvalidInput where the folder holds something already or cannot be written."""
+    def create(
+        cls, path: Path, description: dict[str, Any], mirror: Mirror | None = None, ready: Callable[["StudyFolder"], None] = lambda _: None
+    ) -> "StudyFolder":
+        """A new study, after what `ready` does; InvalidInput where the folder holds something already or cannot be written."""
         mirror.check_vacant() if mirror else check_vacant(path)
         with cls._locked(path, {"format": FORMAT, **description}, mirror, "--out") as folder:
             if mirror:
                 mirror.clear()
             folder.write()
+            ready(folder)
         return folder
 
     @classmethod
     def open(
-        cls, path: Path, kind: str, mirror: Mirror | None = None, go_on: Callable[["StudyFolder"], None] = lambda _: None
+        cls, path: Path, kind: str, mirror: Mirror | None = None, ready: Callable[["StudyFolder"], None] = lambda _: None
     ) -> "StudyFolder":
-        """A study that was begun earlier, after what `go_on` checks and writes; InvalidInput where it is none, of another kind, damaged, or
+        """A study that was begun earlier, after what `ready` checks and writes; InvalidInput where it is none, of another kind, damaged, or
         another process runs it.
         """
         place = mirror.url if mirror else path
@@ -169,7 +171,7 @@ class StudyFolder:
         with cls._locked(path, description, mirror, "--resume") as folder:
             if mirror:
                 mirror.restore()
-            go_on(folder)
+            ready(folder)
         return folder
 
     @classmethod

@@ -162,16 +162,18 @@ def prepare(kind: str, args: FolderArgs, plan: Plan) -> tuple[StudyFolder, Datas
         "dataset": dataset.described(),
     }
 
-    def go_on(folder: StudyFolder) -> None:
-        _check_begun(folder, dataset, description)
-        description["choices"] = _choices_as_begun(plan, folder)
-        state_start_memory(plan.choosing(description["choices"]), len(splits.train), args.resources.start_memory)
-        folder.write(**description)
+    def ready(folder: StudyFolder) -> None:
+        if args.resume is not None:
+            _check_begun(folder, dataset, description)
+            description["choices"] = _choices_as_begun(plan, folder)
+            state_start_memory(plan.choosing(description["choices"]), len(splits.train), args.resources.start_memory)
+            folder.write(**description)
+        folder.trials.mkdir(exist_ok=True)
 
     if args.resume is not None and path is not None:
-        return StudyFolder.open(path, kind, mirror, go_on), dataset
+        return StudyFolder.open(path, kind, mirror, ready), dataset
     state_start_memory(plan, len(splits.train), args.resources.start_memory)
-    return StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror), dataset
+    return StudyFolder.create(path or new_folder(kind), {**description, "started": now(), "ended": None}, mirror, ready), dataset
 
 
 def _check_begun(folder: StudyFolder, dataset: Dataset, description: dict[str, Any]) -> None:
