@@ -71,7 +71,7 @@ def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A protocol that is trained on seeds, and how many of its training images make up the diagnostic batch.
+    """A protocol that is trained on seeds, and how many of its training images make up the diagnostic batch, if there is one.
 
     `shortened` says how it falls short of the published run, empty where it does not.
     """
