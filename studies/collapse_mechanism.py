@@ -71,7 +71,7 @@ def finished(args: Args, protocol: TrialConfig) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         begun = json.loads((args.earlier / "study.json").read_text(encoding="utf-8"))
-        rows = pd.read_csv(args.earlier / ROWS)
+        rows = pd.read_csv(args.earlier / ROWS).astype({"strategy": str, "seed": int})
         same = {"protocol": begun["protocol"] == protocol.flat("json"), "every": begun["arguments"]["every"] == args.every}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"--resume {args.earlier}: holds no {ROWS} of an earlier run ({error})") from None

@@ -123,6 +123,17 @@ def test_a_run_of_other_arguments_is_not_gone_on_with(run: Callable[..., int], c
     assert "was begun with another every" in capsys.readouterr().err
 
 
+def test_an_earlier_run_with_damaged_rows_is_told_in_one_line(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("--strategies", "standard", "--seeds", 1, "--out", tmp_path / "s") == 0
+    (tmp_path / "s/mechanism.csv").write_text("update,bias\n1,2\n")
+    capsys.readouterr()
+    assert run("--strategies", "standard", "--seeds", 1, "--resume", tmp_path / "s", "--out", tmp_path / "t") == 2
+    shown = capsys.readouterr().err
+    assert "holds no mechanism.csv of an earlier run" in shown and shown.count("\n") == 1
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"protocol": {}, "arguments": []}', "{"])
 def test_an_earlier_run_with_a_damaged_description_is_told_in_one_line(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str
