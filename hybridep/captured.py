@@ -1,10 +1,12 @@
 """`CapturedPhases`: a network's free and nudged phases as a GPU runs them, in graphs: fixed steps as one, adaptive ones block by block."""
 
+from collections.abc import Callable, Hashable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from hybridep.blocks import Blocks
+from hybridep.blocks import Begin, Blocks
 from hybridep.networks import Dynamics, LayeredNetwork
 from hybridep.nudging import Nudging
 from hybridep.phases import bind_phases
@@ -34,41 +36,40 @@ class CapturedPhases:
 
     def free(self, drive: Tensor) -> Equilibrium:
         """The free equilibria of a minibatch, from zeros."""
-        network, n = self.network, len(drive)
+        network = self.network
+
+        def begin(drive: Tensor) -> Dynamics:
+            return network.bind(drive, network.zeros(drive), at_rest=True)
+
         if self.blocks is not None:
-            stages = self.blocks.policy.free_stages(self._chooses)
-            return self.blocks.relax(("free", n), stages, lambda drive: network.bind(drive, network.zeros(drive), at_rest=True), drive)
-
-        def work(drive: Tensor) -> list[Tensor]:
-            return _flat(self.relaxation.free(network.bind(drive, network.zeros(drive), at_rest=True)))
-
-        return _equilibrium(work(drive) if isinstance(self.relaxation, Adaptive) else self.replays(("free", n), work, drive))
+            return self.blocks.relax(("free", len(drive)), self.blocks.policy.free_stages(self._chooses), begin, drive)
+        return self._whole(("free", len(drive)), self.relaxation.free, begin, drive)
 
     def nudged(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
         """The equilibria of a table of whole phases, [rows, ...]."""
         phases, betas = nudging.phases, torch.from_numpy(np.array(nudging.beta))
         assert phases is not None
-        key = ("nudged", len(drive), phases)
+
+        def begin(betas: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
+            return bind_phases(self.network, phases, drive, target, betas, list(state))
+
+        return self.nudged_from((len(drive), phases), begin, betas, drive, target, *free.state)
+
+    def nudged_from(self, key: Hashable, begin: Begin, *inputs: Tensor) -> Equilibrium:
+        """The equilibria of what begin(*inputs) binds; `key` names the shapes. The last input is on the network's device."""
         if self.blocks is not None:
-            stages = self.blocks.policy.nudged_stages(self._chooses)
+            return self.blocks.relax(("nudged", key), self.blocks.policy.nudged_stages(self._chooses), begin, *inputs)
+        return self._whole(("nudged", key), self.relaxation.nudged, begin, *inputs)
 
-            def begin(betas: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
-                return bind_phases(self.network, phases, drive, target, betas, list(state))
+    def _whole(self, key: Hashable, relax: Callable[[Dynamics], Equilibrium], begin: Begin, *inputs: Tensor) -> Equilibrium:
+        """A phase without looks in between, as one graph; where it looks, without a graph."""
 
-            return self.blocks.relax(key, stages, begin, betas, drive, target, *free.state)
+        def work(*inputs: Tensor) -> list[Tensor]:
+            found = relax(begin(*inputs))
+            return [found.steps, found.residual, found.converged, *found.state]
 
-        def work(betas: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> list[Tensor]:
-            return _flat(self.relaxation.nudged(bind_phases(self.network, phases, drive, target, betas, list(state))))
-
-        inputs = (drive, target, *free.state)
         if isinstance(self.relaxation, Adaptive):
-            return _equilibrium(work(betas.to(drive.device), *inputs))
-        return _equilibrium(self.replays(key, work, betas, *inputs))
-
-
-def _flat(found: Equilibrium) -> list[Tensor]:
-    return [found.steps, found.residual, found.converged, *found.state]
-
-
-def _equilibrium(flat: list[Tensor]) -> Equilibrium:
-    return Equilibrium(flat[3:], *flat[:3])
+            steps, residual, converged, *state = work(*(given.to(inputs[-1].device) for given in inputs))
+        else:
+            steps, residual, converged, *state = self.replays(key, work, *inputs)
+        return Equilibrium(state, steps, residual, converged)

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hybridep.captured import CapturedPhases
 from hybridep.config import TrialConfig
 from hybridep.images import Images
 from hybridep.kernels import numpy_on_one_thread
+from hybridep.networks import Dynamics
 from hybridep.nudging import Floats, Nudging
 from hybridep.nudging import Rows as Places
-from hybridep.relaxation import Equilibrium
-from hybridep.replays import Replays
-from hybridep.trainer import EVALUATION_BATCH, Row, Trainer, predicted
+from hybridep.trainer import EVALUATION_BATCH, Row, Trainer
 
 # What networks of one stack have in common; all else, their seeds, strategies, rates and lengths, is each one's own.
 SHARED: Final = ("dataset", "train_samples", "test_samples", "validation", "inputs", "std_factor", "network", "relaxation", "T1", "T2")
@@ -27,8 +27,8 @@ SHARED_TOO: Final = ("tolerance", "batch_size", "dtype", "precision")
 def stackable(configs: Sequence[TrialConfig]) -> bool:
     """Whether these trials can be trained as one stack.
 
-    Not stacked are networks without batched products, adaptive relaxation, whose batch shrinks, starts from the last equilibria, augmented
-    images, and strategies that hear of each update, for that waits for the device.
+    Not stacked are networks without batched products, starts from the last equilibria, augmented images, and strategies that hear of each
+    update, for that waits for the device.
     """
     return len({shape_of(config) for config in configs}) == 1 and all(map(_alone_in_its_update, configs))
 
@@ -43,8 +43,7 @@ def shape_of(config: TrialConfig) -> str:
 def _alone_in_its_update(config: TrialConfig) -> bool:
     estimators = (config.cheap, config.accurate)
     hears = bool(config.policy.listens_to) or any(estimator.listens or estimator.refines for estimator in estimators)
-    plain = config.relaxation == "fixed" and config.start == "zeros" and not config.augment
-    return config.network.stacks and plain and not hears
+    return config.network.stacks and config.start == "zeros" and not config.augment and not hears
 
 
 def grouped(configs: Sequence[TrialConfig], most: int) -> list[list[int]]:
@@ -67,7 +66,8 @@ class StackTrainer:
     """Trains one epoch after the other of several trainers, whose configurations are `stackable`, on their device.
 
     Between epochs the trainers are what they would be if each had trained alone, to rounding: their states can be saved, loaded and
-    changed. An epoch that fails leaves weights as they were, but not the trainers' draws.
+    changed. An epoch that fails leaves weights as they were, but not the trainers' draws. Adaptive relaxation goes by blocks on every
+    device: samples that have converged are held, whichever network is theirs, until the last one has.
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
@@ -80,12 +80,13 @@ class StackTrainer:
         self.device = first.train_rows.device
         like = torch.empty(0, dtype=getattr(torch, first.config.dtype), device=self.device)
         self.network = first.config.network.make_stack(len(trainers), like)
-        self.relaxation = first.relaxation
         self.momenta = [torch.zeros_like(parameter) for parameter in self.network.parameters]
         self.rates = like.new_zeros(self.network.layers, len(trainers))
         self.momentum = like.new_tensor([config.momentum for config in configs])
         self.weight_decay = like.new_tensor([config.weight_decay for config in configs])
-        self.replays = Replays(self.device)
+        example, _ = first.images.batch(first.train_rows[:1].repeat(len(trainers)))
+        self.phases = CapturedPhases(self.network, first.relaxation, example)
+        self.replays = self.phases.replays
         self._pinned = self.device.type == "cuda"
 
     @numpy_on_one_thread
@@ -132,16 +133,23 @@ class StackTrainer:
     def _update(self, rows: Tensor) -> Tensor:
         """One minibatch of each network, rows [networks · n]. What `Trainer._update` sums, [networks, 6]."""
         n = len(rows) // len(self.trainers)
-        free = self.replays(("free", n), self._free, rows)
-        losses = free[-2]
+        x, labels, target, drive = self.replays(("begin", n), self._begin, rows)
+        free = self.phases.free(drive)
+        losses, sums = self.replays(("look", n), self._look, labels, target, free.steps, free.residual, *free.state)
         table = Table([trainer.draw(n, *self._asked(place, n, losses, rows))[0] for place, trainer in enumerate(self.trainers)], n)
         given = [self._sent(array) for array in table.arrays(losses.dtype)]
-        writes = [*self.network.parameters, *self.momenta, self.network.to_even, self.network.to_odd, *self.network.biases]
+        shape = (n, table.width, len(given))
+
+        def begin(*inputs: Tensor) -> Dynamics:
+            return self._bind(n, table.width, *inputs)
 
         def learn(*inputs: Tensor) -> list[Tensor]:
             return self._learn(n, table.width, *inputs)
 
-        return self.replays(("learn", n, table.width, len(given)), learn, *given, *free, writes=writes)[0]
+        nudged = self.phases.nudged_from(shape, begin, *given, drive, target, *free.state)
+        inputs = (*given, x, sums, nudged.steps, *free.state, *nudged.state)
+        writes = [*self.network.parameters, *self.momenta, self.network.to_even, self.network.to_odd, *self.network.biases]
+        return self.replays(("learn", *shape), learn, *inputs, writes=writes)[0]
 
     def _asked(self, place: int, n: int, losses: Tensor, rows: Tensor) -> tuple[Callable[[], Floats], Callable[[], Places]]:
         own = slice(place * n, (place + 1) * n)
@@ -152,36 +160,32 @@ class StackTrainer:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory() if self._pinned else tensor
 
-    def _free(self, rows: Tensor) -> list[Tensor]:
-        """x, target, drive, the free state's two blocks and losses, [networks · n, ...] each, and sums [networks, 5].
+    def _begin(self, rows: Tensor) -> list[Tensor]:
+        """x, labels, target and drive, [networks · n, ...] each."""
+        images = self.trainers[0].images
+        x, labels = images.batch(rows)
+        return [x, labels, images.one_hot(labels), self.network.input_drive(x)]
+
+    def _look(self, labels: Tensor, target: Tensor, steps: Tensor, residual: Tensor, *state: Tensor) -> list[Tensor]:
+        """Losses of the free states, [networks · n], and sums, [networks, 5].
 
         These are of steps (the mean over n), right answers, losses, residuals and saturation.
         """
-        images = self.trainers[0].images
-        x, labels = images.batch(rows)
-        target = images.one_hot(labels)
-        network = self.network
-        drive = network.input_drive(x)
-        free = self.relaxation.free(network.bind(drive, network.zeros(drive), at_rest=True))
-        losses = network.loss(free.state, target)
-        n = len(rows) // network.count
-        correct = network.scores(free.state).argmax(dim=1) == labels
-        by_network = [network.apart(column).sum(dim=1).double() for column in (free.steps, correct, losses, free.residual)]
+        network, free = self.network, list(state)
+        losses = network.loss(free, target)
+        n = len(labels) // network.count
+        correct = network.scores(free).argmax(dim=1) == labels
+        by_network = [network.apart(column).sum(dim=1).double() for column in (steps, correct, losses, residual)]
         by_network[0] /= n
-        sums = torch.stack([*by_network, network.saturation(free.state).double() * n], dim=1)
-        return [x, target, drive, *free.state, losses, sums]
+        return [losses, torch.stack([*by_network, network.saturation(free).double() * n], dim=1)]
 
-    def _learn(self, n: int, width: int, table: Tensor, *rest: Tensor) -> list[Tensor]:
-        """Relax the nudged rows of all tables, and update; the sums of an update.
+    def _bind(self, n: int, width: int, table: Tensor, *rest: Tensor) -> Dynamics:
+        """Dynamics of the nudged rows of all tables, from the free states.
 
-        table has the rows' β, weights and presence, and the weights of free states, one after the other: `Table.arrays`. Then come the
-        rows' samples, where tables are not of whole minibatches, and what `_free` gave.
+        table and, where tables are not of whole minibatches, the rows' samples are `Table.arrays`. Then come drive, target and free states.
         """
-        samples = None if rest[0].is_floating_point() else rest[0]
-        x, target, drive, odd, even, _, sums = rest if samples is None else rest[1:]
-        network = self.network
-        count = network.count
-        betas, weights, present, free_weights = table.split([count * width] * 3 + [count * n])
+        samples, (drive, target, odd, even) = _samples_first(rest)
+        network, count = self.network, self.network.count
 
         def nudged(block: Tensor) -> Tensor:
             if samples is not None:
@@ -189,16 +193,20 @@ class StackTrainer:
             repeated = network.apart(block)[:, None].expand(-1, width // n, -1, -1)
             return repeated.reshape(count * width, -1)
 
-        dynamics = network.bind(nudged(drive), [nudged(odd), nudged(even)], nudged(target), betas, at_rest=True)
-        found: Equilibrium = self.relaxation.nudged(dynamics)
-        state = [self._joined(free, rows) for free, rows in zip((odd, even), found.state, strict=True)]
-        all_weights = self._joined(free_weights, weights)
+        return network.bind(nudged(drive), [nudged(odd), nudged(even)], nudged(target), table[: count * width], at_rest=True)
+
+    def _learn(self, n: int, width: int, table: Tensor, *rest: Tensor) -> list[Tensor]:
+        """Update all networks; the sums of an update. After the tables come x, what `_look` summed, and what relaxation found."""
+        samples, (x, sums, steps, *blocks) = _samples_first(rest)
+        network, count = self.network, self.network.count
+        _, weights, present, free_weights = table.split([count * width] * 3 + [count * n])
+        state = [self._joined(free, nudged) for free, nudged in zip(blocks[:2], blocks[2:], strict=True)]
         places = None
         if samples is not None:
             places = self._joined(torch.arange(count * n, device=samples.device), samples)
-        self._descend(network.parameter_gradient(x, state, all_weights, places))
-        steps = network.apart(found.steps * present).sum(dim=1).double() / n
-        return [torch.cat([sums[:, :1], steps[:, None], sums[:, 1:]], dim=1)]
+        self._descend(network.parameter_gradient(x, state, self._joined(free_weights, weights), places))
+        nudged_steps = network.apart(steps * present).sum(dim=1).double() / n
+        return [torch.cat([sums[:, :1], nudged_steps[:, None], sums[:, 1:]], dim=1)]
 
     def _joined(self, free: Tensor, nudged: Tensor) -> Tensor:
         """Rows of free and of nudged states as one table, network by network."""
@@ -220,14 +228,20 @@ class StackTrainer:
         if not len(rows):
             return np.empty((count, 0), dtype=np.int64), labels
 
-        def work(batch: Tensor) -> list[Tensor]:
-            return [self.network.apart(predicted(self.network, self.relaxation, images, batch.repeat(count)))]
+        def begin(batch: Tensor) -> list[Tensor]:
+            return [self.network.input_drive(images.batch(batch.repeat(count))[0])]
 
         named = []
         for batch in rows.split(EVALUATION_BATCH):
-            key = ("predict", images is self.trainers[0].images, len(batch))
-            named.append(self.replays(key, work, batch)[0].clone())
+            drive = self.replays(("predict", images is self.trainers[0].images, len(batch)), begin, batch)[0]
+            scores = self.network.scores(self.phases.free(drive).state)
+            named.append(self.network.apart(scores.argmax(dim=1)))
         return torch.cat(named, dim=1).cpu().numpy(), labels
+
+
+def _samples_first(rest: Sequence[Tensor]) -> tuple[Tensor | None, Sequence[Tensor]]:
+    """The rows' samples, where they come first, and the rest."""
+    return (None, rest) if rest[0].is_floating_point() else (rest[0], rest[1:])
 
 
 class Table:

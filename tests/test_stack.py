@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridep.captured import CapturedPhases
 from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, load
 from hybridep.kernels import affine_each
 from hybridep.networks import MLP, StackedMLP
+from hybridep.relaxation import Adaptive
 from hybridep.stack import Stacks, StackTrainer, grouped, stackable
 from hybridep.streams import stream
 from hybridep.study.study import main
@@ -100,6 +102,70 @@ def test_what_one_network_loses_reaches_no_other(digits: Dataset) -> None:
         assert_same_rows(rows[place], alone[place].train_epoch())
 
 
+def by_blocks(trainers: list[Trainer], relaxation: Adaptive | None = None) -> list[Trainer]:
+    """The same trainers, relaxing whole phases block by block, as on a GPU."""
+    for trainer in trainers:
+        trainer.relaxation = relaxation or trainer.relaxation
+        example, _ = trainer.images.batch(trainer.train_rows[:1])
+        trainer.phases = CapturedPhases(trainer.network, trainer.relaxation, example)
+        trainer._let_be_captured()
+    return trainers
+
+
+@pytest.mark.parametrize("sizes", [(64, 24, 10), (64, 12, 9, 10)], ids=str)
+def test_each_network_of_an_adaptive_stack_has_the_rows_and_weights_of_the_network_trained_alone(
+    digits: Dataset, sizes: tuple[int, ...]
+) -> None:
+    adaptive = {"relaxation": "adaptive", "tolerance": 1e-4, "T1": 60, "T2": 30, "sizes": sizes}
+    alone = by_blocks(trainers(digits, WHOLE, **adaptive))
+    together = trainers(digits, WHOLE, **adaptive)
+    expected = [[trainer.train_epoch() for trainer in alone] for _ in range(3)]
+    stack = StackTrainer(together)
+    found = [stack.train_epoch(), stack.train_epoch()]
+    # Stopped, and gone on in two other stacks.
+    others = trainers(digits, WHOLE, **adaptive)
+    for trainer, other in zip(together, others, strict=True):
+        other.load_state_dict(trainer.state_dict())
+    found.append([*StackTrainer(others[:2]).train_epoch(), *StackTrainer(others[2:]).train_epoch()])
+    assert len({row["free_steps"] for row in expected[-1]}) > 1  # networks converge each in its own time
+    for rows, wanted in zip(found, expected, strict=True):
+        for row, own in zip(rows, wanted, strict=True):
+            assert_same_rows(row, own)
+    for other, trainer in zip(others, alone, strict=True):
+        for parameter, wanted_one in zip(other.network.parameters, trainer.network.parameters, strict=True):
+            torch.testing.assert_close(parameter, wanted_one, rtol=0, atol=1e-12)
+
+
+def test_scattered_tables_of_an_adaptive_stack_lead_where_they_lead_alone(digits: Dataset) -> None:
+    """Alone these are relaxed without blocks: to the same equilibria, here run to rest, in other numbers of steps."""
+    to_rest = Adaptive(1e-13, 400, 400)
+    adaptive = {"relaxation": "adaptive", "tolerance": 1e-4}
+    alone, together = (by_blocks(trainers(digits, SCATTERED, **adaptive), to_rest) for _ in range(2))
+    stack = StackTrainer(together)
+    for _ in range(2):
+        for found, trainer in zip(stack.train_epoch(), alone, strict=True):
+            for column, value in trainer.train_epoch().items():
+                if column != "epoch_seconds" and not column.endswith("steps"):
+                    assert found[column] == pytest.approx(value, rel=1e-8, abs=1e-10, nan_ok=True), column
+    for own, trainer in zip(together, alone, strict=True):
+        for parameter, expected in zip(own.network.parameters, trainer.network.parameters, strict=True):
+            torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-9)
+
+
+def test_a_network_that_is_lost_does_not_change_the_others_of_an_adaptive_stack(digits: Dataset) -> None:
+    lost = {"seed": 7, "learning_rates": (1e38,), "weight_decay": 1e6}
+    adaptive = {"relaxation": "adaptive", "tolerance": 1e-4, "T1": 60, "T2": 30}
+    alone = by_blocks(trainers(digits, [WHOLE[0], lost, WHOLE[1]], **adaptive))
+    together = trainers(digits, [WHOLE[0], lost, WHOLE[1]], **adaptive)
+    stack = StackTrainer(together)
+    for _ in range(2):
+        rows = stack.train_epoch()
+    assert together[1].diverged
+    for place in (0, 2):
+        alone[place].train_epoch()
+        assert_same_rows(rows[place], alone[place].train_epoch())
+
+
 @pytest.mark.parametrize(
     ("values", "can"),
     [
@@ -110,6 +176,7 @@ def test_what_one_network_loses_reaches_no_other(digits: Dataset) -> None:
         ({"batch_size": 25}, False),
         ({"validation": 0}, False),
         ({"inputs": "unit"}, False),
+        ({"relaxation": "adaptive", "tolerance": 1e-3}, False),
     ],
 )
 def test_networks_of_one_shape_on_the_same_data_can_be_stacked(values: dict[str, Any], can: bool) -> None:
@@ -124,7 +191,6 @@ def test_networks_of_one_shape_on_the_same_data_can_be_stacked(values: dict[str,
         {"family": "agreement"},
         {"family": "residual"},
         {"cheap": "corrected"},
-        {"relaxation": "adaptive"},
         {"augment": True},
         {"start": "last"},
         {"cost": "cross_entropy"},
