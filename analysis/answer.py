@@ -101,7 +101,15 @@ def answer(study: Study, allow_collapse: bool = False) -> Answer:
         importances=importance,
         load=_load(study),
         omitted=tuple(omitted),
-        notes=(*_missing(study), *study.notes, *recorded(study)[1], *strategies.notes, *_precision(study), *_caveats(strategies, found)),
+        notes=(
+            *_missing(study),
+            *_images(study),
+            *study.notes,
+            *recorded(study)[1],
+            *strategies.notes,
+            *_precision(study),
+            *_caveats(strategies, found),
+        ),
     )
 
 
@@ -181,6 +189,11 @@ def _missing(study: Study) -> list[str]:
             told = f"This study is not complete: {there} of its {planned} trials have ended."
             notes.append(f"{told} Continue with: python studies/{header.get('kind', 'schedule_sweep')}.py --resume {folder}")
     return notes
+
+
+def _images(study: Study) -> list[str]:
+    """What the images are, where someone said that they are not the official ones."""
+    return [f"The images are not the official ones: {study.data_note}."] if study.data_note else []
 
 
 def _precision(study: Study) -> list[str]:

@@ -93,7 +93,7 @@ def _title(answer: Answer) -> str:
     header = answer.study.headers[0]
     kind = str(header.get("kind") or "study").replace("_", " ").capitalize()
     dataset = (header.get("dataset") or {}).get("name") or answer.study.protocol.get("dataset")
-    return f"{kind} on {dataset}" if dataset else kind
+    return ", ".join(filter(None, [f"{kind} on {dataset}" if dataset else kind, answer.study.data_note]))
 
 
 def _subtitle(answer: Answer) -> str:

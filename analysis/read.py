@@ -51,6 +51,12 @@ class Study:
         return dict(self.headers[0].get("protocol") or {})
 
     @property
+    def data_note(self) -> str:
+        """What the images are, where --data-note said that they are not the official ones; else ""."""
+        notes = dict.fromkeys((header.get("arguments") or {}).get("data_note") for header in self.headers)
+        return ", ".join(str(note) for note in notes if note)
+
+    @property
     def strategy_fields(self) -> list[str]:
         """The columns of `trials` that make up a strategy: fields of the configuration in which some trial differs from the protocol.
 

@@ -18,7 +18,7 @@ from hybridep.deciding import FIRST_LOOK
 from hybridep.policies import FAMILIES
 from hybridep.presets import ONE_SIDED, PARTIAL, PROTOCOLS, STRATEGIES, adapted
 from hybridep.schedules import Schedule
-from hybridep.study.arguments import ProtocolName, Seeds, StudyArgs, chosen_seeds, given
+from hybridep.study.arguments import DataNote, ProtocolName, Seeds, StudyArgs, chosen_seeds, given
 from hybridep.study.checks import MOST_SEEDS, MOST_TRIALS, check_choice, check_choices, require
 from hybridep.study.command_line import Option
 from hybridep.study.plan import Deciding, Plan, PlannedTrial, SearchPlan, controls
@@ -69,6 +69,8 @@ class Args(StudyArgs):
     """Report histograms of every layer's activations each epoch, for TensorBoard."""
     tensorboard_seeds: Annotated[bool, Option("reporting")] = False
     """In TensorBoard, show each seed as a run of its own beside the means of strategies."""
+    data_note: DataNote = None
+    """What the images are where they are not the official ones, as "a JPEG copy of the images"; the report says so."""
     confirm: Annotated[int | None, Option(otherwise=f"{CONFIRM}; 0 with --decide")] = None
     """After the search, run the thesis's strategies and those near the front (within a standard error; with one seed those on it) on this
     many seeds that the search has not seen: what is claimed rests on these. 0 for none; --search thesis has nothing to confirm."""

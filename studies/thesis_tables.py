@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES, Preset
-from hybridep.study.arguments import FolderArgs
+from hybridep.study.arguments import DataNote, FolderArgs
 from hybridep.study.checks import MOST_TRIALS, check_choice, check_choices, require, require_seeds
 from hybridep.study.command_line import Option
 from hybridep.study.plan import Plan, PlannedTrial
@@ -61,7 +61,7 @@ class Args(FolderArgs):
     """Epochs from full learning rates to the lowest; 100 in the code that the thesis extends."""
     crops: Annotated[Literal["black", "edge"] | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.crops))] = None
     """cifar10: what random crops are padded with, black or the edge's pixels."""
-    data_note: Annotated[str | None, Option("reporting", otherwise="the official ones")] = None
+    data_note: DataNote = None
     """What the images are where they are not the official ones, as "a JPEG copy of the images"; every output says so."""
     precision: Annotated[Literal["float32", "tf32"] | None, Option("training", otherwise="float32")] = None
     """Of products on a GPU: tf32 rounds their factors for tensor cores, but in a phase's last steps."""

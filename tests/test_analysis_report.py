@@ -271,6 +271,14 @@ def test_a_report_says_that_products_were_rounded(tmp_path):
         assert any("--precision tf32" in note for note in answer(read_study(tmp_path / precision)).notes) == told
 
 
+def test_a_report_says_what_images_are_that_are_not_the_official_ones(tmp_path):
+    for note, told in ((None, "Schedule sweep on digits"), ("a JPEG copy", "Schedule sweep on digits, a JPEG copy")):
+        folder = write_study(tmp_path / str(note), trials=0, epochs=EPOCHS, seeds=SEEDS, arguments={"data_note": note})
+        page = write_report(folder).page.read_text()
+        assert re.search("<h1>(.*)</h1>", page)[1] == told
+        assert ("not the official ones: a JPEG copy." in page) == (note is not None)
+
+
 def collapse(lines):
     for line in lines:
         line |= {

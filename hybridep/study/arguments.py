@@ -37,6 +37,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 # The protocol's values that were given, by flat name.
 Options = Annotated[dict[str, Any], AfterValidator(_checked)]
 DataDir = Annotated[Path | None, Option("data", otherwise="where each dataset is usually kept")]
+DataNote = Annotated[str | None, Option("reporting", otherwise="the official ones")]
 ProtocolName = Annotated[str | None, Option(choices=PROTOCOLS, otherwise="the dataset's own")]
 DatasetName = Annotated[str, Option("data", DATASETS)]
 Seeds = Annotated[tuple[int, ...], Option(otherwise=lambda preset: " ".join(map(str, preset.seeds)))]
