@@ -152,18 +152,21 @@ def test_scattered_tables_of_an_adaptive_stack_lead_where_they_lead_alone(digits
             torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-9)
 
 
-def test_a_network_that_is_lost_does_not_change_the_others_of_an_adaptive_stack(digits: Dataset) -> None:
+def test_scattered_tables_and_a_lost_network_change_nothing_for_the_others_of_an_adaptive_stack(digits: Dataset) -> None:
     lost = {"seed": 7, "learning_rates": (1e38,), "weight_decay": 1e6}
+    strategies = [SCATTERED[2], lost, *SCATTERED]
     adaptive = {"relaxation": "adaptive", "tolerance": 1e-4, "T1": 60, "T2": 30}
-    alone = by_blocks(trainers(digits, [WHOLE[0], lost, WHOLE[1]], **adaptive))
-    together = trainers(digits, [WHOLE[0], lost, WHOLE[1]], **adaptive)
-    stack = StackTrainer(together)
+    alone, together = (trainers(digits, strategies, **adaptive) for _ in range(2))
+    stack, stacks_of_one = StackTrainer(together), [StackTrainer([trainer]) for trainer in alone]
     for _ in range(2):
-        rows = stack.train_epoch()
+        for place, (found, single) in enumerate(zip(stack.train_epoch(), stacks_of_one, strict=True)):
+            (expected,) = single.train_epoch()
+            if place != 1:
+                assert_same_rows(found, expected)
     assert together[1].diverged
-    for place in (0, 2):
-        alone[place].train_epoch()
-        assert_same_rows(rows[place], alone[place].train_epoch())
+    for own, trainer in zip(together[2:], alone[2:], strict=True):
+        for parameter, wanted in zip(own.network.parameters, trainer.network.parameters, strict=True):
+            torch.testing.assert_close(parameter, wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
