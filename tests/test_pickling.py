@@ -63,7 +63,6 @@ FIELDS: dict[str, dict[str, Any]] = {"family piecewise": {"knots": ((0.0, 1.0), 
 # Public classes that nothing below holds an object of: what passes by, or is a dataclass of numbers and tensors that was measured.
 NOT_KEPT = {
     "Blocks",
-    "CapturedPhases",
     "Probe",
     "Sample",
     "Stacks",
