@@ -424,7 +424,7 @@ def decision_figure(answer: Answer) -> Spec | None:
     return {
         "data": traces,
         "layout": layout(
-            380, (58, 14, 52, 48), showlegend=True,
+            380, (74, 14, 52, 48), showlegend=True,
             xaxis=axis("Fresh seeds", range=span, **ticks),
             yaxis=axis(f"Difference from {record.target} (points)", range=_percents([low, high])),
         ),
