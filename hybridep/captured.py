@@ -62,7 +62,7 @@ class CapturedPhases:
         return self._whole(("nudged", key), self.relaxation.nudged, begin, *inputs)
 
     def _whole(self, key: Hashable, relax: Callable[[Dynamics], Equilibrium], begin: Begin, *inputs: Tensor) -> Equilibrium:
-        """A phase without looks in between, as one graph; where it looks, without a graph."""
+        """A phase from begin(*inputs) to its end: fixed steps as one graph, adaptive ones, which wait for the device, without a graph."""
 
         def work(*inputs: Tensor) -> list[Tensor]:
             found = relax(begin(*inputs))

@@ -74,6 +74,7 @@ class Args(HereArgs):
 
 
 def check(args: Args) -> None:
+    """InvalidInput in one line for a mistake."""
     check_choices("protocol", args.protocol, BENCHMARKS, least=1)
     for option in ("updates", "threads"):
         if not getattr(args, option):

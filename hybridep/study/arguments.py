@@ -105,6 +105,7 @@ def given(arguments: FolderArgs, *names: str) -> Iterator[tuple[str, Any]]:
 
 
 def refuse(arguments: FolderArgs, *names: str) -> None:
+    """InvalidInput for the first of these options that was given: it means nothing to this command."""
     for option, value in given(arguments, *names):
         raise InvalidInput(f"{option} {value}: means nothing to this command")
 

@@ -22,7 +22,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule": ("p_std", "longest_cheap_run", "learning_rate"),
     "relaxation": ("free_residual", "saturation", "collapsed"),
 }
-# What may be a column of the HParams tab, what people look for first. TensorBoard asks one run for the columns: each names all.
+# What may be a column of the HParams tab; those that people look for come first. TensorBoard asks one run for the columns: each names all.
 HPARAMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("strategy", "origin", "family"), "string"),
     "skew": "number",
