@@ -1,6 +1,5 @@
 """Watch why estimators of one nudged phase collapse or do not: what is left of relaxation, their bias, and whether updates cancel it."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from analysis.mechanism import draw, report
 from hybridep.command import as_command
-from hybridep.config import InvalidInput, TrialConfig
+from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset
 from hybridep.diagnostics import agreement, difference, free_phase, norm, relative_norm
 from hybridep.nudging import Nudging
 from hybridep.phases import relax, weigh
 from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
-from hybridep.study.arguments import DataDir, HereArgs
+from hybridep.study.arguments import DataDir, Earlier, HereArgs
 from hybridep.study.checks import check_choices, require, require_seeds
 from hybridep.study.command_line import Option
 from hybridep.study.recorded import Diagnosis, diagnose
@@ -48,12 +47,12 @@ class Args(HereArgs):
     """Folder with the files of Fashion-MNIST: torchvision's layout or the official files."""
     threads: Annotated[int, Option("resources")] = 1
     """CPU threads."""
-    earlier: Annotated[Path | None, Option(flag="resume")] = None
+    earlier: Earlier = None
     """Folder of a run that was cut short: what it finished is taken over, the rest is trained. With the same other arguments."""
 
 
 def plan(args: Args) -> Diagnosis:
-    """What the arguments ask for; InvalidInput in one line where they make no sense, or do not go with the earlier run."""
+    """What the arguments ask for; InvalidInput in one line where they make no sense."""
     check_choices("strategies", args.strategies, KNOWN, least=1)
     require("every", args.every, 2, 10**6)
     values = {name: getattr(args, name) for name in ("epochs", "train_samples") if getattr(args, name) is not None}
@@ -61,29 +60,12 @@ def plan(args: Args) -> Diagnosis:
     protocol = PROTOCOLS[PROTOCOL].replace(decay_epochs=PROTOCOLS[PROTOCOL].epochs, **values)
     seeds = args.seeds or PRESETS[PROTOCOL].seeds
     require_seeds(seeds)
-    finished(args, protocol)
-    return Diagnosis(protocol, seeds)
-
-
-def finished(args: Args, protocol: TrialConfig) -> pd.DataFrame:
-    """The rows of whole runs in the earlier folder, none where there is no such folder."""
-    if args.earlier is None:
-        return pd.DataFrame()
-    try:
-        begun = json.loads((args.earlier / "study.json").read_text(encoding="utf-8"))
-        rows = pd.read_csv(args.earlier / ROWS).astype({"strategy": str, "seed": int})
-        same = {"protocol": begun["protocol"] == protocol.flat("json"), "every": begun["arguments"]["every"] == args.every}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"--resume {args.earlier}: holds no {ROWS} of an earlier run ({error})") from None
-    for name in same:
-        if not same[name]:
-            raise InvalidInput(f"--resume {args.earlier}: was begun with another {name}, give the arguments that it was begun with")
-    return rows
+    return Diagnosis(protocol, seeds, table=ROWS, columns={"strategy": str, "seed": int}, same=("every",))
 
 
 def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train each seed with each strategy; the files are renewed after each run."""
-    rows = finished(args, plan.protocol)
+    rows = pd.DataFrame() if plan.finished is None else plan.finished
     for seed in plan.seeds:
         for strategy in args.strategies:
             if len(rows) and ((rows["strategy"] == strategy) & (rows["seed"] == seed)).any():

@@ -18,12 +18,13 @@ from hybridep.estimators import ESTIMATORS, averaging
 from hybridep.networks import LayeredNetwork
 from hybridep.presets import ONE_SIDED, PROTOCOLS, STRATEGIES
 from hybridep.relaxation import Adaptive
-from hybridep.study.arguments import DiagnosticArgs, Seeds, chosen_protocol, chosen_seeds, usual_seeds
+from hybridep.study.arguments import DiagnosticArgs, Earlier, Seeds, chosen_protocol, chosen_seeds, usual_seeds
 from hybridep.study.checks import check_choice, check_choices, require
 from hybridep.study.command_line import Option
 from hybridep.study.recorded import Diagnosis, diagnose
 from hybridep.trainer import Trainer, make_relaxation
 
+ROWS = "alignment.csv"
 EPOCHS = 50
 CHECKPOINTS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
 TRAINED_WITH = {**STRATEGIES, **ONE_SIDED}
@@ -47,6 +48,8 @@ class Args(DiagnosticArgs):
     """Free steps K that BPTT goes back through."""
     seeds: Seeds = ()
     """Seeds to train on."""
+    earlier: Earlier = None
+    """Folder of a run that was cut short: seeds that it finished are taken over, the rest is trained. With the same other arguments."""
     instead: ClassVar[Mapping[str, str]] = {"epochs": str(EPOCHS)}
 
 
@@ -63,7 +66,15 @@ def plan(args: Args) -> Diagnosis:
     protocol = chosen_protocol(args, epochs=EPOCHS, **TRAINED_WITH[args.strategy])
     seeds = chosen_seeds(args)
     samples = protocol.batch_size if args.samples is None else args.samples
-    return Diagnosis(protocol, seeds, samples, shortened(args, protocol, seeds))
+    return Diagnosis(
+        protocol,
+        seeds,
+        samples,
+        shortened(args, protocol, seeds),
+        table=ROWS,
+        columns={"seed": int, "epoch": int, "layer": str},
+        same=("estimators", "checkpoints", "samples", "bptt_steps"),
+    )
 
 
 def shortened(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> str:
@@ -81,11 +92,13 @@ def shortened(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> str:
 
 def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train on each seed and write what its checkpoints show; the files are renewed after each seed."""
-    rows: list[dict[str, Any]] = []
+    done = plan.finished
+    frames = []
     for seed in plan.seeds:
-        rows.extend(checkpoint_rows(args, plan, seed, dataset))
-        frame = pd.DataFrame(rows)
-        frame.to_csv(folder / "alignment.csv", index=False)
+        earlier = None if done is None else done[done["seed"] == seed]
+        frames.append(pd.DataFrame(checkpoint_rows(args, plan, seed, dataset)) if earlier is None or earlier.empty else earlier)
+        frame = pd.concat(frames)
+        frame.to_csv(folder / ROWS, index=False)
         summary = summarise(frame)
         summary.to_csv(folder / "summary.csv", index=False)
         draw(summary, folder, caption(args, plan))

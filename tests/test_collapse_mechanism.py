@@ -123,6 +123,16 @@ def test_a_run_of_other_arguments_is_not_gone_on_with(run: Callable[..., int], c
     assert "was begun with another every" in capsys.readouterr().err
 
 
+def test_a_run_on_other_images_is_not_gone_on_with(
+    run: Callable[..., int], official_files: Callable[..., object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    one = ("--strategies", "standard", "--seeds", 1)
+    assert run(*one, "--out", tmp_path / "s") == 0
+    others = official_files("fashion-mnist", train=70, test=20)
+    assert run(*one, "--data-dir", others.data_dir, "--resume", tmp_path / "s", "--out", tmp_path / "t") == 2  # type: ignore[attr-defined]
+    assert "was begun with another dataset" in capsys.readouterr().err
+
+
 def test_an_earlier_run_with_damaged_rows_is_told_in_one_line(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

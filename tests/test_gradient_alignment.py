@@ -136,6 +136,45 @@ def test_lost_weights_end_a_seed_with_a_line(capsys: pytest.CaptureFixture[str],
     assert set(pd.read_csv(tmp_path / "s" / "alignment.csv")["epoch"]) == {0}
 
 
+def test_a_run_that_was_cut_short_goes_on_with_the_seeds_that_it_finished(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = ["--estimators", "standard", "centered", "random_sign"]
+    assert main([*SMALL, *three, "--seeds", "3", "--out", str(tmp_path / "first")]) == 0
+    trained = []
+    again = gradient_alignment.checkpoint_rows
+    monkeypatch.setattr(
+        gradient_alignment, "checkpoint_rows", lambda args, plan, seed, dataset: trained.append(seed) or again(args, plan, seed, dataset)
+    )
+    assert main([*SMALL, *three, "--seeds", "3", "5", "--resume", str(tmp_path / "first"), "--out", str(tmp_path / "rest")]) == 0
+    assert trained == [5]
+    for name in ("alignment.csv", "summary.csv"):
+        both = (pd.read_csv(folder / name, dtype={"layer": str}) for folder in (tmp_path / "rest", small))
+        pd.testing.assert_frame_equal(*both, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (["--estimators", "standard", "centered"], "estimators"),
+        (["--checkpoints", "0", "3"], "checkpoints"),
+        (["--beta", "0.3"], "protocol"),
+        (["--protocol", "mnist", "--dataset", "fashion-mnist"], "protocol"),
+    ],
+)
+def test_a_run_with_other_arguments_is_not_gone_on_with(
+    small: Path, tmp_path: Path, official_files: Callable[..., Any], capsys: pytest.CaptureFixture[str], other: list[str], named: str
+) -> None:
+    files = official_files("fashion-mnist", train=320, test=20).data_dir if "--dataset" in other else None
+    given = [*SMALL, *(["--data-dir", str(files), "--sizes", "784", "24", "10"] if files else []), "--seeds", "3", "5"]
+    if "--estimators" not in other:
+        given += ["--estimators", "standard", "centered", "random_sign"]
+    assert main([*given, *other, "--resume", str(small), "--out", str(tmp_path / "s")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"--resume {small}: was begun with another {named}, " in told
+
+
 @pytest.mark.parametrize(
     "protocol",
     [
@@ -180,6 +219,7 @@ def test_a_study_leaves_its_figure_as_png_and_pdf(small: Path) -> None:
         (["--beta", "0"], "beta 0.0: "),
         (["--epochs", "0"], "epochs 0: "),
         (["--protocol", "fashion-conv", "--channels", "4", "4", "4", "4"], "convolution 4"),
+        (["--resume", "nowhere"], "--resume nowhere: holds no alignment.csv of an earlier run"),
         (["--bptt-steps", "few"], ""),
     ],
 )

@@ -41,6 +41,7 @@ DataNote = Annotated[str | None, Option("reporting", otherwise="the official one
 ProtocolName = Annotated[str | None, Option(choices=PROTOCOLS, otherwise="the dataset's own")]
 DatasetName = Annotated[str, Option("data", DATASETS)]
 Seeds = Annotated[tuple[int, ...], Option(otherwise=lambda preset: " ".join(map(str, preset.seeds)))]
+Earlier = Annotated[Path | None, Option(flag="resume")]
 
 
 @dataclass(frozen=True)

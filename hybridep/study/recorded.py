@@ -1,9 +1,10 @@
 """`run_here`: the one way in which studies and benchmarks that need no Ray begin, are recorded and end."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -11,10 +12,11 @@ from hybridep.config import InvalidInput, TrialConfig, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
 from hybridep.study.checks import MOST_THREADS, require
 from hybridep.study.command_line import parse
-from hybridep.study.description import describe, new_folder, now
+from hybridep.study.description import as_json, describe, new_folder, now
 from hybridep.study.folder import StudyFolder
 
 if TYPE_CHECKING:
+    import pandas as pd
     from _typeshed import DataclassInstance
 
 COMPLETE: Final = 0
@@ -73,13 +75,39 @@ def run_here(kind: str, arguments: type[A], make_job: Callable[[A], Job], argv: 
 class Diagnosis:
     """A protocol that is trained on seeds, and how many of its training images make up the diagnostic batch, if there is one.
 
-    `shortened` says how it falls short of the published run, empty where it does not.
+    `shortened` says how it falls short of the published run, empty where it does not. A study that can be gone on with writes what it
+    finished to `table`, which has at least these columns, and `same` names the arguments that its rows depend on, beside protocol and data.
     """
 
     protocol: TrialConfig
     seeds: tuple[int, ...]
     samples: int = 1
     shortened: str = ""
+    table: str = ""
+    columns: Mapping[str, type] = field(default_factory=dict)
+    same: tuple[str, ...] = ()
+    finished: "pd.DataFrame | None" = None
+    """The rows of the earlier run that is gone on with, filled in by `diagnose`."""
+
+
+def finished(earlier: Path, plan: Diagnosis, about: Mapping[str, Any], arguments: Mapping[str, Any]) -> "pd.DataFrame":
+    """What the run in this folder finished; InvalidInput in one line where it was not this study, begun with the same `arguments`."""
+    import pandas as pd
+
+    try:
+        begun = json.loads((earlier / "study.json").read_text(encoding="utf-8"))
+        rows = pd.read_csv(earlier / plan.table).astype(dict(plan.columns))
+        differs = {
+            "protocol": begun["protocol"] != about["protocol"],
+            "dataset": begun["dataset"]["checksum"] != about["dataset"]["checksum"],
+            **{name: begun["arguments"][name] != arguments[name] for name in plan.same},
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"--resume {earlier}: holds no {plan.table} of an earlier run ({error})") from None
+    for name in differs:
+        if differs[name]:
+            raise InvalidInput(f"--resume {earlier}: was begun with another {name}, give the arguments that it was begun with")
+    return rows
 
 
 def diagnose(
@@ -110,6 +138,8 @@ def diagnose(
         for note in dataset.notes:
             print(f"{protocol.dataset}: {note}", flush=True)
         about = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "shortened": plan.shortened, "dataset": dataset.described()}
+        if plan.table and args.earlier is not None:
+            plan = replace(plan, finished=finished(args.earlier, plan, about, as_json(args)))
         return Job(work, about)
 
     return run_here(kind, arguments, job, argv)
