@@ -200,12 +200,14 @@ def _row(table: str, own: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
 def shrunk(table: str, own: pd.DataFrame) -> str:
     """How the finished trials of a strategy fall short of the published protocol, or "" where they do not."""
     first, protocol = own.iloc[0], PROTOCOLS[table]
-    images = protocol.train_samples or DATASETS[protocol.dataset].train
-    kept = images if pd.isna(first["train_samples"]) else int(first["train_samples"])
+    usual = _images(protocol)
+    images, tested = usual.values()
+    kept, kept_tested = (whole if pd.isna(first[name]) else int(first[name]) for name, whole in usual.items())
     batches, whole = round(first["updates"] / first["epoch"]), math.ceil(min(kept, images) / int(first["batch_size"]))
     parts = [
         (first["epoch"] < protocol.epochs, f"{first['epoch']} of {protocol.epochs} epochs"),
         (kept < images, f"{kept:,} of {images:,} training images"),
+        (kept_tested < tested, f"{kept_tested:,} of {tested:,} test images"),
         # Files that are well formed and hold fewer images than the official ones.
         (batches < whole, f"{batches} of {whole} updates an epoch"),
         (len(own) < len(PRESETS[table].seeds), f"{len(own)} of {len(PRESETS[table].seeds)} seeds"),
@@ -213,10 +215,16 @@ def shrunk(table: str, own: pd.DataFrame) -> str:
     return ", ".join(words for is_so, words in parts if is_so)
 
 
+def _images(protocol: TrialConfig) -> dict[str, int]:
+    """How many images the published protocol trains and tests on, by field."""
+    dataset = DATASETS[protocol.dataset]
+    return {"train_samples": protocol.train_samples or dataset.train, "test_samples": protocol.test_samples or dataset.test}
+
+
 def changed(table: str, own: pd.DataFrame) -> str:
     """How they depart from the published protocol otherwise, or ""."""
     first, protocol = own.iloc[0], PROTOCOLS[table]
-    shrinking = {"epochs": protocol.epochs, "train_samples": protocol.train_samples or DATASETS[protocol.dataset].train}
+    shrinking = {"epochs": protocol.epochs, **_images(protocol)}
     parts = []
     for field, usual in protocol.flat().items():
         value = first.get(field, STANDING.get(field))

@@ -46,6 +46,8 @@ class Args(FolderArgs):
     """Passes over the training images."""
     train_samples: Annotated[int | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.train_samples or "all"))] = None
     """First N training images."""
+    test_samples: Annotated[int | None, Option("data", otherwise=of_table(lambda preset: preset.protocol.test_samples or "all"))] = None
+    """First N test images, which accuracy is measured on after each epoch."""
     T1: Annotated[int | None, Option("relaxation", otherwise=of_table(lambda preset: preset.protocol.T1))] = None
     """Free-phase steps of fixed, and the most of adaptive."""
     stack: Annotated[int | None, Option("resources", otherwise="trials run on Ray")] = None
@@ -102,7 +104,7 @@ def chosen_protocol(args: Args, protocol: TrialConfig) -> TrialConfig:
         raise InvalidInput(f"--epochs {args.epochs}: must be more than {protocol.warmup_epochs}, for which the learning rates warm up")
     if args.crops is not None and not protocol.augment:
         raise InvalidInput(f"--crops {args.crops}: applies to --table cifar10 only")
-    names = ("epochs", "train_samples", "T1", "init_gain", "inputs", "decay_epochs", "crops", "precision")
+    names = ("epochs", "train_samples", "test_samples", "T1", "init_gain", "inputs", "decay_epochs", "crops", "precision")
     return protocol.replace(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 

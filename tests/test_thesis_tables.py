@@ -163,6 +163,7 @@ def test_adaptive_takes_the_tolerance_that_is_given_and_keeps_the_step_limits() 
         ("--table mnist --epochs 0", "--epochs 0: must be more than 0"),
         ("--table cifar10 --epochs 2", "--epochs 2: must be more than 2, for which the learning rates warm up"),
         ("--table mnist --train-samples 0", "train_samples 0"),
+        ("--table mnist --test-samples 0", "test_samples 0"),
         ("--table mnist --init-gain -1", "init_gain -1.0"),
         ("--table mnist --stack 0", "--stack 0: must be 1 to"),
         ("--table mnist --inputs raw", "--inputs"),
@@ -304,6 +305,7 @@ def test_another_kind_of_study_is_refused(tmp_path: Path, capsys: pytest.Capture
         (FASHION, None, ()),
         (replace(FASHION, epochs=2), None, ("Shrunk run: 2 of 50 epochs.",)),
         (replace(FASHION, train_samples=1280), None, ("Shrunk run: 1,280 of 60,000 training images.",)),
+        (replace(FASHION, test_samples=500), None, ("Shrunk run: 500 of 10,000 test images.",)),
         (replace(FASHION, seeds=(42, 123)), None, ("Shrunk run: 2 of 5 seeds.",)),
         (FASHION, 3, ("Shrunk run: 3 of 469 updates an epoch.",)),
         (
