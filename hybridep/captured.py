@@ -1,4 +1,7 @@
-"""`CapturedPhases`: a network's free and nudged phases as a GPU runs them, in graphs: fixed steps as one, adaptive ones block by block."""
+"""A network's free and nudged phases: `PlainPhases` as CPUs run them, `CapturedPhases` as a GPU does.
+
+That is in graphs: fixed steps as one, adaptive ones block by block.
+"""
 
 from collections.abc import Callable, Hashable
 
@@ -9,9 +12,35 @@ from torch import Tensor
 from hybridep.blocks import Begin, Blocks
 from hybridep.networks import Dynamics, LayeredNetwork
 from hybridep.nudging import Nudging
-from hybridep.phases import bind_phases
+from hybridep.phases import bind_phases, bind_rows, relax
 from hybridep.relaxation import Adaptive, Equilibrium, Relaxation
 from hybridep.replays import Replays
+from hybridep.starts import Starts
+
+
+class PlainPhases:
+    """Phases as they come, each operation for itself. Those of training begin where `starts` says."""
+
+    def __init__(self, network: LayeredNetwork, relaxation: Relaxation, starts: Starts) -> None:
+        self.network = network
+        self.relaxation = relaxation
+        self.starts = starts
+        self.replays = Replays(network.parameters[0].device, captures=False)
+
+    def forget(self) -> None:
+        pass
+
+    def free(self, drive: Tensor, rows: Tensor | None = None) -> Equilibrium:
+        """The free equilibria of a minibatch: of the training samples in these rows, or, from zeros, of any others."""
+        if rows is None:
+            return self.relaxation.free(self.network.bind(drive, self.network.zeros(drive), at_rest=True))
+        found = self.relaxation.free(self.starts.bind(rows, drive))
+        self.starts.keep(rows, found.state)
+        return found
+
+    def nudged(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
+        """The equilibria of a table, [rows, ...]."""
+        return relax(self.network, self.relaxation, nudging, drive, free, target).nudged
 
 
 class CapturedPhases:
@@ -34,8 +63,8 @@ class CapturedPhases:
         if self.blocks is not None:
             self.blocks.forget()
 
-    def free(self, drive: Tensor) -> Equilibrium:
-        """The free equilibria of a minibatch, from zeros."""
+    def free(self, drive: Tensor, rows: Tensor | None = None) -> Equilibrium:
+        """The free equilibria of a minibatch, from zeros, whichever rows it has."""
         network = self.network
 
         def begin(drive: Tensor) -> Dynamics:
@@ -46,14 +75,31 @@ class CapturedPhases:
         return self._whole(("free", len(drive)), self.relaxation.free, begin, drive)
 
     def nudged(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
-        """The equilibria of a table of whole phases, [rows, ...]."""
+        """The equilibria of a table, [rows, ...]."""
         phases, betas = nudging.phases, torch.from_numpy(np.array(nudging.beta))
-        assert phases is not None
+        if phases is None:
+            return self._scattered(nudging, drive, target, free)
 
         def begin(betas: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
             return bind_phases(self.network, phases, drive, target, betas, list(state))
 
         return self.nudged_from((len(drive), phases), begin, betas, drive, target, *free.state)
+
+    def _scattered(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
+        """Those of other rows than whole phases, filled up to whole ones, for each size is captured. What fills them is at rest already."""
+        rows, n = len(nudging.rows), len(drive)
+        if rows == 0:
+            return relax(self.network, self.relaxation, nudging, drive, free, target).nudged
+        width = n * -(-rows // n)
+        betas, samples = np.zeros(width, nudging.beta.dtype), np.zeros(width, np.int64)
+        betas[:rows], samples[:rows] = nudging.beta, nudging.rows
+
+        def begin(betas: Tensor, samples: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
+            return bind_rows(self.network, samples, drive, target, betas, list(state))
+
+        given = torch.from_numpy(betas), torch.from_numpy(samples)
+        found = self.nudged_from((n, width, "rows"), begin, *given, drive, target, *free.state)
+        return Equilibrium([block[:rows] for block in found.state], found.steps[:rows], found.residual[:rows], found.converged[:rows])
 
     def nudged_from(self, key: Hashable, begin: Begin, *inputs: Tensor) -> Equilibrium:
         """The equilibria of what begin(*inputs) binds; `key` names the shapes. The last input is on the network's device."""

@@ -33,8 +33,7 @@ def relax(network: LayeredNetwork, relaxation: Relaxation, nudging: Nudging, dri
         dynamics = bind_phases(network, nudging.phases, drive, target, betas, free.state)
     else:
         rows = torch.from_numpy(np.array(nudging.rows)).to(drive.device)
-        starts = [take(block, rows) for block in free.state]
-        dynamics = network.bind(take(drive, rows), starts, target[rows], betas, at_rest=True)
+        dynamics = bind_rows(network, rows, drive, target, betas, free.state)
     return States(free, relaxation.nudged(dynamics))
 
 
@@ -42,6 +41,11 @@ def bind_phases(network: LayeredNetwork, phases: int, drive: Tensor, target: Ten
     """Dynamics of whole nudged phases, stacked, from the free state; betas [phases · n]."""
     starts = [_stack(block, phases) for block in free]
     return network.bind(_stack(drive, phases), starts, target.repeat(phases, 1), betas, at_rest=True)
+
+
+def bind_rows(network: LayeredNetwork, rows: Tensor, drive: Tensor, target: Tensor, betas: Tensor, free: list[Tensor]) -> Dynamics:
+    """Dynamics of the samples at these places, from their free states; rows and betas [rows]."""
+    return network.bind(take(drive, rows), [take(block, rows) for block in free], target[rows], betas, at_rest=True)
 
 
 def weigh(network: LayeredNetwork, nudging: Nudging, x: Tensor, states: States, target: Tensor) -> list[Tensor]:

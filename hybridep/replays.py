@@ -18,15 +18,17 @@ class Replays:
     """Work on tensors, by key: whatever the work reads, but its inputs, stays where it is and is written in place.
 
     A graph has inputs and outputs of its own. Inputs are copied there, also from the CPU, unless they are outputs of another graph of
-    these; outputs hold until the same key runs again. Inside captured work, and where the device is no GPU, work is simply called.
+    these; outputs hold until the same key runs again. Inside captured work, without `captures`, and where the device is no GPU, work is
+    simply called.
     Graphs take memory of the device, which PyTorch's allocator counts like any other.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, captures: bool = True) -> None:
         self.device = torch.device(device)
+        self.captures = captures and self.device.type == "cuda"
         self._graphs: dict[Hashable, _Graph] = {}
         self._outputs: set[int] = set()
-        self._inside = self.device.type != "cuda"
+        self._inside = not self.captures
 
     def __call__(self, key: Hashable, work: Callable[..., list[Tensor]], *inputs: Tensor, writes: Sequence[Tensor] = ()) -> list[Tensor]:
         """The outputs of work(*inputs); `key` names all that its kernels depend on, shapes too.
@@ -74,7 +76,7 @@ class Replays:
         return torch.empty_like(given, device=self.device).copy_(given)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"device": self.device}
+        return {"device": self.device, "captures": self.captures}
 
-    def __setstate__(self, state: dict[str, torch.device]) -> None:
-        self.__init__(state["device"])  # type: ignore[misc]
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybridep.captured import CapturedPhases
+from hybridep.captured import CapturedPhases, PlainPhases
 from hybridep.collapse import collapsed
 from hybridep.config import TrialConfig, require_gpu
 from hybridep.datasets import Dataset, split
 from hybridep.descent import rising_share
 from hybridep.diagnostics import agreement
 from hybridep.images import Crops, Images
-from hybridep.kernels import laid_out, numpy_on_one_thread
+from hybridep.kernels import numpy_on_one_thread
 from hybridep.mixture import Mixture, exactly
-from hybridep.networks import LayeredNetwork, make_network
+from hybridep.networks import make_network
 from hybridep.nudging import Floats, Minibatch, Nudging, Rows
-from hybridep.phases import States, relax, weigh, with_free
+from hybridep.phases import States, weigh, with_free
 from hybridep.policies import Seen
 from hybridep.relaxation import Adaptive, Equilibrium, FixedSteps, Relaxation
 from hybridep.starts import make_starts
@@ -68,19 +68,16 @@ def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return float(np.mean(predicted == labels)) if len(labels) else math.nan
 
 
+def _with_nudged(seen: Tensor, steps: Tensor, n: int) -> Tensor:
+    """What an update returns: what was seen of its free phase, and after the first number the mean steps of the nudged rows."""
+    return torch.cat([seen[:1], (steps.sum() / n)[None], seen[1:]])
+
+
 def _with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
     """The same whichever device it comes from."""
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
     return state
-
-
-def predicted(network: LayeredNetwork, relaxation: Relaxation, images: Images, rows: Tensor) -> Tensor:
-    """The classes that the free equilibria of these images name, [n]."""
-    x, _ = images.batch(rows)
-    drive = network.input_drive(x)
-    free = relaxation.free(network.bind(drive, network.zeros(drive), at_rest=True))
-    return network.scores(free.state).argmax(dim=1)
 
 
 class Trainer:
@@ -99,7 +96,6 @@ class Trainer:
         self._take_images(dataset, like, beside)
         self.updates_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
         self.network = make_network(config, stream(config.seed, "initialisation"), like)
-        self.relaxation = make_relaxation(config)
         self.mixture = Mixture(config.cheap, config.accurate, config.draw, config.grain, config.seed)
         self.policy = config.policy.fresh()
         self.policy.begin(config.epochs, self.updates_per_epoch, config.per)
@@ -116,8 +112,9 @@ class Trainer:
         self._lay_out_gradients()
         example, _ = self.images.batch(self.train_rows[:1])
         self.starts = make_starts(config, self.network, len(self.train_rows), self.network.input_drive(example))
-        self.phases = CapturedPhases(self.network, self.relaxation, example) if like.is_cuda and config.start == "zeros" else None
-        if self.phases is not None:
+        self.phases: PlainPhases | CapturedPhases = PlainPhases(self.network, make_relaxation(config), self.starts)
+        if like.is_cuda and config.start == "zeros":
+            self.phases = CapturedPhases(self.network, self.relaxation, example)
             self._let_be_captured()
         self._measured: list[Seen] = []
         self._probabilities: list[float] = []
@@ -156,6 +153,10 @@ class Trainer:
         self._lay_out_gradients()  # pickled tensors leave theirs behind, and an optimizer passes over parameters without
 
     @property
+    def relaxation(self) -> Relaxation:
+        return self.phases.relaxation
+
+    @property
     def diverged(self) -> bool:
         return not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters)
 
@@ -171,8 +172,7 @@ class Trainer:
             else:
                 group["lr"] = rate
         rows = torch.from_numpy(order).to(self.train_rows.device)
-        update = self._update if self.phases is None else self._captured_update
-        sums = torch.stack([update(batch) for batch in rows.split(self.config.batch_size)]).double().sum(dim=0).tolist()
+        sums = torch.stack([self._update(batch) for batch in rows.split(self.config.batch_size)]).double().sum(dim=0).tolist()
         held_out = self._predictions(self.images, self.validation_rows)
         tested = self._predictions(self.test_images, self.test_rows)
         return {**self.end_epoch(sums, held_out, tested), "epoch_seconds": time.perf_counter() - started}
@@ -219,23 +219,48 @@ class Trainer:
         }
 
     def _update(self, batch: Tensor) -> Tensor:
-        """One minibatch. Returns free and nudged steps (means over the batch), then sums: correct, loss, free residual, saturation."""
-        crops = Crops(len(batch), self.augmentation, batch.device, self.config.crops) if self.config.augment else None
-        chosen = self.train_rows[batch]
-        x, labels = self.images.batch(chosen, crops)
-        target = self.images.one_hot(labels)
-        drive = self.network.input_drive(x)
-        free = self.relaxation.free(self.starts.bind(batch, drive))
-        self.starts.keep(batch, free.state)
-        losses = self.network.loss(free.state, target)
-        n = len(batch)
+        """One minibatch, in pieces that a GPU replays.
+
+        Returns free and nudged steps (means over the batch), then sums: correct, loss, free residual, saturation.
+        """
+        phases, n = self.phases, len(batch)
+        crops = Crops(n, self.augmentation, torch.device("cpu"), self.config.crops) if self.config.augment else None
+
+        def begin(batch: Tensor, *drawn: Tensor) -> list[Tensor]:
+            chosen = self.train_rows[batch]
+            x, labels = self.images.batch(chosen, None if crops is None else crops.at(*drawn))
+            return [chosen, x, labels, self.images.one_hot(labels), self.network.input_drive(x)]
+
+        def look(labels: Tensor, target: Tensor, steps: Tensor, residual: Tensor, *state: Tensor) -> list[Tensor]:
+            equilibrium = Equilibrium(list(state), steps, residual, residual < 0)
+            losses = self.network.loss(equilibrium.state, target)
+            return [losses, self._seen(equilibrium, losses, labels)]
+
+        drawn = [] if crops is None else [crops.offsets, crops.flipped]
+        chosen, x, labels, target, drive = phases.replays(("begin", n), begin, batch, *drawn)
+        free = phases.free(drive, batch)
+        losses, seen = phases.replays(("look", n), look, labels, target, free.steps, free.residual, *free.state)
         nudging, accurate = self.draw(n, lambda: losses.cpu().numpy(), lambda: chosen.cpu().numpy())
-        states = relax(self.network, self.relaxation, nudging, drive, free, target)
-        gradient = weigh(self.network, nudging, x, states, target)
-        self._listen(nudging, accurate, gradient, x, states, target)
-        seen = self._seen(free, losses, labels)
-        self._descend(self.mixture.refine(gradient))
-        return torch.cat([seen[:1], (states.nudged.steps.sum() / n)[None], seen[1:]])
+        states = States(free, phases.nudged(nudging, drive, target, free))
+        if nudging.phases is None or self.policy.listens_to or self.mixture.listens or self.mixture.refines:
+            gradient = weigh(self.network, nudging, x, states, target)
+            self._listen(nudging, accurate, gradient, x, states, target)
+            self._descend(self.mixture.refine(gradient))
+            return _with_nudged(seen, states.nudged.steps, n)
+
+        def learn(table: Tensor, x: Tensor, target: Tensor, seen: Tensor, steps: Tensor, *states: Tensor) -> list[Tensor]:
+            blocks = len(free.state)
+            state = list(states[:blocks])
+            if nudging.free_weight is not None:
+                state = [torch.cat([own, others]) for own, others in zip(states[blocks:], state, strict=True)]
+            self._descend(self.network.gradient(x, state, target, *table))
+            return [_with_nudged(seen, steps, n)]
+
+        table = torch.from_numpy(np.stack(with_free(nudging)))
+        key = ("learn", n, nudging.phases, nudging.free_weight is not None)
+        found = states.nudged
+        inputs = (x, target, seen, found.steps, *found.state, *free.state)
+        return phases.replays(key, learn, table, *inputs, writes=self._written())[0].clone()
 
     def _seen(self, free: Equilibrium, losses: Tensor, labels: Tensor) -> Tensor:
         """Of a free phase, [5]: its steps (mean over the batch), then sums: correct, loss, residual, saturation."""
@@ -251,53 +276,6 @@ class Trainer:
         self.optimizer.step()
         self.network.refresh()
 
-    def _captured_update(self, batch: Tensor) -> Tensor:
-        """`_update` in pieces that a GPU replays. Tables of other rows than whole minibatches are relaxed without graphs."""
-        phases = self.phases
-        assert phases is not None
-        n = len(batch)
-        crops = Crops(n, self.augmentation, torch.device("cpu"), self.config.crops) if self.config.augment else None
-
-        def begin(batch: Tensor, *drawn: Tensor) -> list[Tensor]:
-            chosen = self.train_rows[batch]
-            x, labels = self.images.batch(chosen, None if crops is None else crops.at(*drawn))
-            return [chosen, laid_out(x), labels, self.images.one_hot(labels), self.network.input_drive(x)]
-
-        drawn = [] if crops is None else [crops.offsets, crops.flipped]
-        chosen, x, labels, target, drive = phases.replays(("begin", n), begin, batch, *drawn)
-        free = phases.free(drive)
-
-        def look(labels: Tensor, target: Tensor, steps: Tensor, residual: Tensor, *state: Tensor) -> list[Tensor]:
-            equilibrium = Equilibrium(list(state), steps, residual, residual < 0)
-            losses = self.network.loss(equilibrium.state, target)
-            return [losses, self._seen(equilibrium, losses, labels)]
-
-        losses, seen = phases.replays(("look", n), look, labels, target, free.steps, free.residual, *free.state)
-        nudging, accurate = self.draw(n, lambda: losses.cpu().numpy(), lambda: chosen.cpu().numpy())
-        if nudging.phases is None:
-            states = relax(self.network, self.relaxation, nudging, drive, free, target)
-        else:
-            states = States(free, phases.nudged(nudging, drive, target, free))
-        if nudging.phases is None or self.policy.listens_to or self.mixture.listens or self.mixture.refines:
-            gradient = weigh(self.network, nudging, x, states, target)
-            self._listen(nudging, accurate, gradient, x, states, target)
-            self._descend(self.mixture.refine(gradient))
-            return torch.cat([seen[:1], (states.nudged.steps.sum() / n)[None], seen[1:]])
-
-        def learn(table: Tensor, x: Tensor, target: Tensor, seen: Tensor, steps: Tensor, *states: Tensor) -> list[Tensor]:
-            blocks = len(free.state)
-            state = list(states[:blocks])
-            if nudging.free_weight is not None:
-                state = [torch.cat([own, others]) for own, others in zip(states[blocks:], state, strict=True)]
-            self._descend(self.network.gradient(x, state, target, *table))
-            return [torch.cat([seen[:1], (steps.sum() / n)[None], seen[1:]])]
-
-        table = torch.from_numpy(np.stack(with_free(nudging)))
-        key = ("learn", n, nudging.phases, nudging.free_weight is not None)
-        found = states.nudged
-        inputs = (x, target, seen, found.steps, *found.state, *free.state)
-        return phases.replays(key, learn, table, *inputs, writes=self._written())[0].clone()
-
     def _written(self) -> list[Tensor]:
         """All that an update changes."""
         momenta = [state["momentum_buffer"] for state in self.optimizer.state.values() if state.get("momentum_buffer") is not None]
@@ -306,7 +284,6 @@ class Trainer:
 
     def _let_be_captured(self) -> None:
         """Rates as tensors, and momenta from the beginning: a graph reads and writes what stays at its place."""
-        assert self.phases is not None
         self.phases.forget()
         for group in self.optimizer.param_groups:
             parameters = group["params"]
@@ -359,8 +336,6 @@ class Trainer:
 
     def _named(self, images: Images, rows: Tensor) -> Tensor:
         phases = self.phases
-        if phases is None:
-            return predicted(self.network, self.relaxation, images, rows)
         key = ("predict", images is self.images, len(rows))
         drive = phases.replays(key, lambda rows: [self.network.input_drive(images.batch(rows)[0])], rows)[0]
         return self.network.scores(phases.free(drive).state).argmax(dim=1)
@@ -402,7 +377,7 @@ class Trainer:
             parameter.copy_(saved)
         self.network.refresh()
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        if self.phases is not None:
+        if isinstance(self.phases, CapturedPhases):
             self._let_be_captured()
         self.mixture.load_state_dict(state["mixture"])
         self.policy.load_state_dict(state["policy"])

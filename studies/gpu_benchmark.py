@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hybridep.captured import PlainPhases
 from hybridep.command import as_command
 from hybridep.config import InvalidInput, TrialConfig
 from hybridep.datasets import DATASETS, Dataset
@@ -72,7 +73,7 @@ def measured(config: TrialConfig, device: str = "cuda:0") -> dict[str, float | b
     resumed.load_state_dict(half.state_dict())
     resumed.train_epoch()
     plain = Trainer(config, dataset, device)
-    plain.phases = None
+    plain.phases = PlainPhases(plain.network, plain.relaxation, plain.starts)
     uncaptured, plain_ms = trained(plain)
     return {
         "captured_ms": first_ms,

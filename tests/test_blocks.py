@@ -68,7 +68,9 @@ def digits() -> Dataset:
 
 
 @pytest.mark.parametrize("relaxation", ["fixed", "adaptive"])
-@pytest.mark.parametrize("strategy", [{}, {"skew": 1.0}, {"skew": 0.5, "cheap": "corrected"}, {"skew": 1.0, "cheap": "part"}])
+@pytest.mark.parametrize(
+    "strategy", [{}, {"skew": 1.0}, {"skew": 0.5, "cheap": "corrected"}, {"skew": 1.0, "cheap": "part"}, {"skew": 0.6, "grain": "sample"}]
+)
 def test_a_captured_update_is_an_update(digits: Dataset, relaxation: str, strategy: dict[str, object]) -> None:
     """In float64; steps are compared where both look equally often."""
     config = adapted("digits", {"relaxation": relaxation, "epochs": 2, "dtype": "float64", "train_samples": 200, **strategy})
@@ -76,7 +78,7 @@ def test_a_captured_update_is_an_update(digits: Dataset, relaxation: str, strate
     policy: Relaxation = plain.relaxation
     if isinstance(policy, Adaptive):
         policy = Adaptive(1e-13, 400, 400, check_every=EVERY)
-    plain.relaxation = captured.relaxation = policy
+    plain.phases.relaxation = policy
     example, _ = captured.images.batch(captured.train_rows[:1])
     captured.phases = CapturedPhases(captured.network, policy, example)
     captured._let_be_captured()

@@ -59,7 +59,7 @@ def images_seen(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple
 
     drives: list[torch.Tensor] = []
     monkeypatch.setattr(network, "input_drive", lambda x, plain=network.input_drive: (drives.append(x.clone()), plain(x))[1])
-    monkeypatch.setattr(trainer, "relaxation", Recorded())
+    monkeypatch.setattr(trainer.phases, "relaxation", Recorded())
     return seen
 
 

@@ -130,7 +130,7 @@ def test_adaptive_steps_are_those_that_samples_took_averaged_over_each_batch(dig
             taken[phase].append(equilibrium.steps.clone())
             return equilibrium
 
-    trainer.relaxation = Recorded()
+    trainer.phases.relaxation = Recorded()
     row = rows_of(trainer, 1)[0]
     sizes = [32, 32, 32, 4]
     assert row["free_steps"] == pytest.approx(sum(float(steps.mean()) for steps in taken["free"][:4]), rel=1e-6)
