@@ -171,7 +171,7 @@ class Blocks:
             batch.answer.copy_(batch.left, non_blocking=True)
             return []
 
-        self.replays(("block", key, len(batch.moving), count), work, writes=batch.all)
+        self.replays(("block", key, len(batch.moving), count), work, writes=lambda: batch.all)
 
     def _shrink(self, key: Hashable, whole: _Batch, batch: _Batch, size: int) -> _Batch:
         """Leave all samples but `size` behind, among them all that move."""
@@ -188,7 +188,7 @@ class Blocks:
                 own.copy_(take(others, kept))
             return []
 
-        self.replays(("shrink", key, len(batch.moving), size), work, writes=whole.all)
+        self.replays(("shrink", key, len(batch.moving), size), work, writes=lambda: whole.all)
         return smaller
 
     def _put_back(self, key: Hashable, whole: _Batch, batch: _Batch) -> None:
@@ -196,7 +196,7 @@ class Blocks:
             _put(whole, batch)
             return []
 
-        self.replays(("end", key, len(batch.moving)), work, writes=whole.all)
+        self.replays(("end", key, len(batch.moving)), work, writes=lambda: whole.all)
 
 
 def _answer(like: Tensor) -> Tensor:

@@ -30,16 +30,20 @@ class Replays:
         self._outputs: set[int] = set()
         self._inside = not self.captures
 
-    def __call__(self, key: Hashable, work: Callable[..., list[Tensor]], *inputs: Tensor, writes: Sequence[Tensor] = ()) -> list[Tensor]:
+    def __call__(
+        self, key: Hashable, work: Callable[..., list[Tensor]], *inputs: Tensor, writes: Callable[[], Sequence[Tensor]] = tuple
+    ) -> list[Tensor]:
         """The outputs of work(*inputs); `key` names all that its kernels depend on, shapes too.
 
-        `writes` are the tensors that it changes in place: capturing takes a trial run, after which they are set back.
+        `writes` gives the tensors that it changes in place: capturing takes a trial run, after which they are set back.
         """
+        if self.device.type == "cpu":
+            return work(*inputs)
         if self._inside:
             return work(*(given.to(self.device, non_blocking=True) for given in inputs))
         found = self._graphs.get(key)
         if found is None:
-            found = self._graphs[key] = self._capture(work, inputs, writes)
+            found = self._graphs[key] = self._capture(work, inputs, writes())
         for own, given in zip(found.inputs, inputs, strict=True):
             if own is not given:
                 own.copy_(given, non_blocking=True)

@@ -148,8 +148,12 @@ class StackTrainer:
 
         nudged = self.phases.nudged_from(shape, begin, *given, drive, target, *free.state)
         inputs = (*given, x, sums, nudged.steps, *free.state, *nudged.state)
-        writes = [*self.network.parameters, *self.momenta, self.network.to_even, self.network.to_odd, *self.network.biases]
-        return self.replays(("learn", *shape), learn, *inputs, writes=writes)[0]
+        return self.replays(("learn", *shape), learn, *inputs, writes=self._written)[0]
+
+    def _written(self) -> list[Tensor]:
+        """All that an update changes."""
+        network = self.network
+        return [*network.parameters, *self.momenta, network.to_even, network.to_odd, *network.biases]
 
     def _asked(self, place: int, n: int, losses: Tensor, rows: Tensor) -> tuple[Callable[[], Floats], Callable[[], Places]]:
         own = slice(place * n, (place + 1) * n)

@@ -25,7 +25,7 @@ from hybridep.networks import make_network
 from hybridep.nudging import Floats, Minibatch, Nudging, Rows
 from hybridep.phases import States, weigh, with_free
 from hybridep.policies import Seen
-from hybridep.relaxation import Adaptive, Equilibrium, FixedSteps, Relaxation
+from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.starts import make_starts
 from hybridep.streams import stream
 
@@ -232,9 +232,10 @@ class Trainer:
             return [chosen, x, labels, self.images.one_hot(labels), self.network.input_drive(x)]
 
         def look(labels: Tensor, target: Tensor, steps: Tensor, residual: Tensor, *state: Tensor) -> list[Tensor]:
-            equilibrium = Equilibrium(list(state), steps, residual, residual < 0)
-            losses = self.network.loss(equilibrium.state, target)
-            return [losses, self._seen(equilibrium, losses, labels)]
+            losses = self.network.loss(list(state), target)
+            correct = (self.network.scores(list(state)).argmax(dim=1) == labels).sum()
+            saturation = self.network.saturation(list(state)) * n
+            return [losses, torch.stack([steps.sum() / n, correct, losses.sum(), residual.sum(), saturation])]
 
         drawn = [] if crops is None else [crops.offsets, crops.flipped]
         chosen, x, labels, target, drive = phases.replays(("begin", n), begin, batch, *drawn)
@@ -260,14 +261,7 @@ class Trainer:
         key = ("learn", n, nudging.phases, nudging.free_weight is not None)
         found = states.nudged
         inputs = (x, target, seen, found.steps, *found.state, *free.state)
-        return phases.replays(key, learn, table, *inputs, writes=self._written())[0].clone()
-
-    def _seen(self, free: Equilibrium, losses: Tensor, labels: Tensor) -> Tensor:
-        """Of a free phase, [5]: its steps (mean over the batch), then sums: correct, loss, residual, saturation."""
-        n = len(labels)
-        correct = (self.network.scores(free.state).argmax(dim=1) == labels).sum()
-        saturation = self.network.saturation(free.state) * n
-        return torch.stack([free.steps.sum() / n, correct, losses.sum(), free.residual.sum(), saturation])
+        return phases.replays(key, learn, table, *inputs, writes=self._written)[0].clone()
 
     def _descend(self, gradient: list[Tensor]) -> None:
         for parameter, direction in zip(self.network.parameters, gradient, strict=True):
