@@ -233,9 +233,10 @@ def changed(table: str, own: pd.DataFrame) -> str:
         shrinks = field in shrinking and (pd.isna(value) or value <= shrinking[field])
         if not shrinks and not _same(value, csv_value(usual)):
             parts.append(f"{field} {value} instead of {csv_value(usual)}")
-    others = sorted(set(own["seed"]) - set(PRESETS[table].seeds))
-    if others:
-        parts.append(f"seeds {' '.join(map(str, others))} instead of the published")
+    usual_seeds = set(PRESETS[table].seeds)
+    if others := sorted(set(own["seed"]) - usual_seeds):
+        kept = usual_seeds <= set(own["seed"])
+        parts.append(f"seeds {' '.join(map(str, others))} {'beside' if kept else 'instead of'} the protocol's own")
     return ", ".join(parts)
 
 

@@ -319,7 +319,8 @@ def test_another_kind_of_study_is_refused(tmp_path: Path, capsys: pytest.Capture
         (replace(FASHION, decay_epochs=100), None, ("Changed protocol: decay_epochs 100 instead of None.",)),
         (replace(FASHION, T1=60), None, ("Changed protocol: T1 60 instead of 120.",)),
         (replace(FASHION, epochs=60), None, ("Changed protocol: epochs 60 instead of 50.",)),
-        (replace(FASHION, seeds=(42, 123, 456, 789, 7)), None, ("Changed protocol: seeds 7 instead of the published.",)),
+        (replace(FASHION, seeds=(42, 123, 456, 789, 7)), None, ("Changed protocol: seeds 7 instead of the protocol's own.",)),
+        (Args(table="fashion-conv", seeds=(1, 2, 3, 4)), None, ("Changed protocol: seeds 4 beside the protocol's own.",)),
         (Args(table="cifar10", epochs=5), None, ("Shrunk run: 5 of 50 epochs.",)),
         (
             Args(table="cifar10", epochs=5, crops="black", data_note="a JPEG copy of the images"),
