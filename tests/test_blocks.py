@@ -12,6 +12,7 @@ from hybridep.presets import PROTOCOLS, adapted
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.replays import Replays
 from hybridep.trainer import Trainer
+from tests.test_graph import Case as OfGraph
 from tests.test_relaxation import Case
 
 
@@ -45,6 +46,42 @@ def test_blocks_reach_what_shrinking_reaches_in_as_many_updates(kind: str, cost:
         betas = drive.new_full((len(drive),), 0.3)
         inputs = (drive, case.target, betas, *expected.state)
         assert_equal(blocks.relax("nudged", policy.nudged_stages(chooses), nudged, *inputs), policy.nudged(nudged(*inputs)))
+
+
+GRAPHS: list[dict[str, object]] = [
+    {"sizes": (12, 9, 10), "channels": (), "skip": ("x:y",), "lateral": ("h1",)},
+    {"sizes": (12, 10), "channels": (), "dynamics": "energy", "activation": "tanh"},
+    {"sizes": (9, 10), "channels": (3, 4), "kernel": 3, "padding": 1, "pooling": "max", "skip": ("c1:h1",)},
+    {"sizes": (10,), "channels": (3, 4), "kernel": 3, "padding": 1, "pooling": "average", "dynamics": "energy", "cost": "cross_entropy"},
+]
+
+
+@pytest.mark.parametrize("fields", GRAPHS, ids=["lateral", "energy", "max-pooling", "energy-average-pooling"])
+@pytest.mark.parametrize("limit", [1, 7, 60])
+def test_blocks_reach_the_same_on_graphs(fields: dict[str, object], limit: int) -> None:
+    case = OfGraph(n=31, **{"activation": "hard_sigmoid", "init_gain": 1.0, **fields})
+    policy = Adaptive(1e-9, T1=limit, T2=limit, check_every=EVERY)
+    blocks = Blocks(policy, Replays("cpu"))
+    network = case.network
+    # The larger an image, the sooner its units saturate.
+    drive = network.input_drive(case.x * torch.linspace(0, 20, 31, dtype=torch.float64).view(-1, 1, 1, 1))
+    chooses = case.bind(case.zeros()).chooses
+
+    def free(drive: Tensor) -> Dynamics:
+        return network.bind(drive, network.zeros(drive), at_rest=True)
+
+    def nudged(drive: Tensor, target: Tensor, betas: Tensor, *state: Tensor) -> Dynamics:
+        return network.bind(drive, list(state), target, betas, at_rest=True)
+
+    for _ in range(3):
+        expected = policy.free(free(drive))
+        assert_equal(blocks.relax("free", policy.free_stages(chooses), free, drive), expected)
+        betas = drive.new_full((len(drive),), 0.3)
+        inputs = (drive, case.target, betas, *expected.state)
+        assert_equal(blocks.relax("nudged", policy.nudged_stages(chooses), nudged, *inputs), policy.nudged(nudged(*inputs)))
+    if limit == 60:
+        assert len(expected.steps.unique()) > 1  # some samples were held while others moved
+        assert (min(min(batches) for batches in blocks._batches.values()) < 31) == case.bind(case.zeros()).shrinks
 
 
 def test_a_batch_gets_smaller_where_that_pays_and_ends_where_it_would_have() -> None:

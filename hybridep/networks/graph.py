@@ -200,11 +200,14 @@ def colouring(layers: int, edges: Iterable[tuple[int, int]]) -> list[list[int]]:
 class GraphDynamics(Dynamics):
     """Updated layer by layer; the pooling choices of the newest forward passes are kept for the way down."""
 
+    carries = True
+
     def __init__(
         self, network: GraphNetwork, drive: Tensor, state: list[Tensor], target: Tensor | None, beta: Tensor | None, at_rest: bool
     ) -> None:
         self.network = network
         self.chooses = any(joint.chooses for joint in network.joints if joint.below != GIVEN)
+        self.shrinks = any(isinstance(joint.connection, Convolution) for joint in network.joints if joint.below != GIVEN)
         self.whole = drive, target, beta
         self.restart(state)
         self.at_rest = at_rest
@@ -268,6 +271,8 @@ class GraphDynamics(Dynamics):
         return network.rule.sweep(s, drive, pull, factor, share, layer in network.laterals)
 
     def _accept(self, layer: int, new: Tensor) -> None:
+        if self.moving is not None:
+            torch.lerp(self.state[layer], new, as_column(self.moving, new), out=new)
         self.state[layer] = new
         self.felt[layer] = None
         self.silent.discard(layer)
@@ -303,6 +308,19 @@ class GraphDynamics(Dynamics):
     def change(self) -> Tensor:
         changes = [flat((new - old).abs_()).amax(dim=1) for new, old in zip(self.state, self.previous, strict=True)]
         return reduce(torch.maximum, changes)
+
+    def constants(self) -> list[Tensor]:
+        return [self.drive, *(tensor for tensor in (self.target, self.beta) if tensor is not None)]
+
+    def carried(self) -> list[Tensor]:
+        return [*self.state, *(choice for _, choice in sorted(self.choices.items()) if choice is not None)]
+
+    def carry_on(self, carried: list[Tensor]) -> None:
+        layers = len(self.state)
+        self.state = list(carried[:layers])
+        self.felt = [None] * layers
+        chosen = iter(carried[layers:])
+        self.choices = {number: None if choice is None else next(chosen) for number, choice in sorted(self.choices.items())}
 
     def keep(self, rows: Tensor) -> None:
         self.drive = take(self.drive, rows)
