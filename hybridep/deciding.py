@@ -103,8 +103,8 @@ class Standing:
 class Reply:
     """The answer to a question so far, yes, no or open; by which strategy and, where it is decided, at which look over how many seeds.
 
-    The strategy of a yes is the one that has the highest lower limit; otherwise it is the one with the highest upper limit, or None where
-    none is cheap enough.
+    The strategy of a yes is the one that has the highest lower limit; otherwise it is the most accurate of those that leave it open or
+    said no, or None where none is cheap enough.
     """
 
     question: Question
@@ -226,7 +226,7 @@ def _reply(reply: Reply, names: Sequence[str], standings: dict[str, Standing], l
         # A contender without any look may yet turn out to be cheap enough.
         unseen = len([name for name in names if name not in standings])
         answer = "no" if all(verdict == "no" for verdict in said) and not unseen else "open"
-        best = max(cheap, key=lambda one: (not one.collapsed, one.high), default=None)
+        best = max(cheap, key=lambda one: (one.within(question.margin) == answer, not one.collapsed, one.difference), default=None)
     if answer == reply.said and answer != "open":
         return reply
     decided = (look, seeds) if answer != "open" else (None, None)

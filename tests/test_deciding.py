@@ -170,6 +170,15 @@ def test_a_question_asks_only_those_that_are_cheap_enough() -> None:
     assert [(reply.said, reply.strategy) for reply in course.replies] == [("yes", "s0"), ("no", "s1"), ("no", None)]
 
 
+def test_while_a_question_is_open_the_nearest_strategy_is_named_not_the_least_certain() -> None:
+    luck = 0.82 + np.random.default_rng(7).normal(0, 0.01, 5)
+    swing = np.array([1.0, -1.0, 1.0, -1.0, 0.5])
+    near, far = runs("s0", luck - 0.002 + 0.01 * swing), runs("s1", luck - 0.07 + 0.1 * swing)
+    course = follow(runs("centered", luck, 640.0), [far, near], [], QUESTIONS, 5)
+    assert course.last("s1").high > course.last("s0").high  # type: ignore[union-attr]
+    assert [(reply.said, reply.strategy) for reply in course.replies] == [("open", "s0")] * 2
+
+
 def test_a_collapsed_seed_decides_against_a_strategy_whatever_its_mean() -> None:
     target, (good,) = study(np.random.default_rng(7), [0.02])
     once = Runs("s0", good.accuracy, good.nudged_phases, np.eye(MOST)[6])
