@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.canvas import INK, MUTED, Axes, Figure, Patch, new_figure, save, style
+from analysis.canvas import INK, MUTED, Axes, Figure, Patch, new_figure, save, style, ticker
 from analysis.escape import for_figure
 from analysis.layout import SKY, THESIS_COLOURS
 from analysis.thesis_tables import ThesisTable, strategy_title
@@ -106,6 +106,7 @@ def curves_figure(table: ThesisTable) -> Figure:
                 _band(axes, own[own["strategy"] == name], name)
             axes.set_title(title if rows == 1 else f"{title}\n{policy}", fontsize=8)
             axes.set(xlabel="Epoch", ylabel="Test accuracy (%)")
+            axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
             axes.label_outer()
     handles = {label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), max(3, round(5 * columns / 3))))
