@@ -56,6 +56,8 @@ class CapturedPhases:
         self.blocks: Blocks | None = None
         if isinstance(relaxation, Adaptive) and dynamics.carries:
             self.blocks = Blocks(relaxation, self.replays)
+        # A network that carries nothing from block to block waits for the device after each look, which no graph can.
+        self._captures = self.blocks is not None or not isinstance(relaxation, Adaptive)
 
     def forget(self) -> None:
         """Capture all anew: what the graphs read has moved."""
@@ -76,22 +78,24 @@ class CapturedPhases:
 
     def nudged(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
         """The equilibria of a table, [rows, ...]."""
-        phases, betas = nudging.phases, torch.from_numpy(np.array(nudging.beta))
+        phases = nudging.phases
         if phases is None:
             return self._scattered(nudging, drive, target, free)
 
         def begin(betas: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
             return bind_phases(self.network, phases, drive, target, betas, list(state))
 
+        betas = torch.from_numpy(np.array(nudging.beta))
         return self.nudged_from((len(drive), phases), begin, betas, drive, target, *free.state)
 
     def _scattered(self, nudging: Nudging, drive: Tensor, target: Tensor, free: Equilibrium) -> Equilibrium:
-        """Those of other rows than whole phases, filled up to whole ones, for each size is captured. What fills them is at rest already."""
+        """Those of other rows than whole phases, filled up to quarters of one by the first row, for each size is captured by itself."""
         rows, n = len(nudging.rows), len(drive)
-        if rows == 0:
+        if rows == 0 or not self._captures:
             return relax(self.network, self.relaxation, nudging, drive, free, target).nudged
-        width = n * -(-rows // n)
-        betas, samples = np.zeros(width, nudging.beta.dtype), np.zeros(width, np.int64)
+        quarter = -(-n // 4)
+        width = quarter * -(-rows // quarter)
+        betas, samples = np.full(width, nudging.beta[0]), np.full(width, nudging.rows[0])
         betas[:rows], samples[:rows] = nudging.beta, nudging.rows
 
         def begin(betas: Tensor, samples: Tensor, drive: Tensor, target: Tensor, *state: Tensor) -> Dynamics:
@@ -114,7 +118,7 @@ class CapturedPhases:
             found = relax(begin(*inputs))
             return [found.steps, found.residual, found.converged, *found.state]
 
-        if isinstance(self.relaxation, Adaptive):
+        if not self._captures:
             steps, residual, converged, *state = work(*(given.to(inputs[-1].device) for given in inputs))
         else:
             steps, residual, converged, *state = self.replays(key, work, *inputs)

@@ -53,7 +53,7 @@ class Mixture:
     @property
     def refines(self) -> bool:
         """Whether an estimator changes the gradient of its table."""
-        return self.cheap.refines or self.accurate.refines
+        return any(one.refines or type(one).refine is not Estimator.refine for one in (self.cheap, self.accurate))
 
     def nudging(self, p: float, minibatch: Minibatch) -> tuple[Nudging, Nudging | None]:
         """The table of the next minibatch at p_std = p, and what of it is the accurate estimate; counts the update.
@@ -69,12 +69,12 @@ class Mixture:
         if self.grain == "minibatch":
             cheap = self.draw.cheap(p, uniform)
             self._used = self.cheap if cheap else self.accurate
-            table = self._used.nudging(minibatch, generator)
+            table = self._used.nudging(minibatch, generator).in_dtype(minibatch.dtype)
             self._count(table, Fraction(int(cheap)))
             return table, None if cheap else table
         chosen = self.draw.cheap_samples(p, minibatch.n, generator)
         self._used = None
-        table = self._by_sample(chosen, minibatch, generator)
+        table = self._by_sample(chosen, minibatch, generator).in_dtype(minibatch.dtype)
         self._count(table, Fraction(int(chosen.sum()), minibatch.n))
         return table, None if chosen.all() else table.of(~chosen)
 

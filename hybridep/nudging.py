@@ -93,6 +93,15 @@ class Nudging:
             sum(frees[1:], frees[0]) if frees else None,
         )
 
+    def in_dtype(self, dtype: type[np.floating[Any]]) -> "Nudging":
+        """The same table in this precision."""
+        arrays = (self.beta, self.weight, self.free_weight)
+        if all(array is None or array.dtype == dtype for array in arrays):
+            return self
+        beta, weight, free = (None if array is None else array.astype(dtype) for array in arrays)
+        assert beta is not None and weight is not None
+        return Nudging(self.n, self.rows, beta, weight, free, self.phases)
+
     def of(self, kept: NDArray[np.bool_]) -> "Nudging":
         """The same rows, of which those of samples outside `kept` [n] weigh nothing."""
         free = None if self.free_weight is None else self.free_weight * kept

@@ -128,7 +128,11 @@ class StackTrainer:
         for place, trainer in enumerate(self.trainers):
             if trainer.config.momentum:
                 for parameter, stacked in zip(trainer.network.parameters, self.momenta, strict=True):
-                    trainer.optimizer.state[parameter]["momentum_buffer"] = stacked[place].clone()
+                    own = trainer.optimizer.state[parameter]
+                    if own.get("momentum_buffer") is None:
+                        own["momentum_buffer"] = stacked[place].clone()
+                    else:
+                        own["momentum_buffer"].copy_(stacked[place])  # at its place, where graphs of the trainer write it
 
     def _update(self, rows: Tensor) -> Tensor:
         """One minibatch of each network, rows [networks · n]. What `Trainer._update` sums, [networks, 6]."""

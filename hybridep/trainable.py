@@ -117,11 +117,10 @@ class StrategyTrial(Trainable):
         if len(states) != len(self._trainers):
             raise ValueError(f"the checkpoint holds {len(states)} seeds, the trial has {len(self._trainers)}")
         for trainer, state in zip(self._trainers, states, strict=True):
-            trainer.load_state_dict(state)
             # The optimizer's state has those of the trial that wrote it.
             own = {"momentum": trainer.config.momentum, "weight_decay": trainer.config.weight_decay}
-            for group in trainer.optimizer.param_groups:
-                group.update(own)
+            groups = [{**group, **own} for group in state["optimizer"]["param_groups"]]
+            trainer.load_state_dict({**state, "optimizer": {**state["optimizer"], "param_groups": groups}})
 
     def _begin(self) -> None:
         """What a trial needs before its first epoch."""

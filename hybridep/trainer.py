@@ -281,7 +281,9 @@ class Trainer:
         self.phases.forget()
         for group in self.optimizer.param_groups:
             parameters = group["params"]
-            group["lr"] = parameters[0].new_tensor(float(group["lr"]))
+            # PyTorch's fused kernels for GPUs read a float32, whatever the network's precision.
+            kind = torch.float32 if parameters[0].is_cuda else parameters[0].dtype
+            group["lr"] = torch.tensor(float(group["lr"]), dtype=kind, device=parameters[0].device)
             for parameter in parameters if group["momentum"] else []:
                 if self.optimizer.state[parameter].get("momentum_buffer") is None:
                     self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -21,7 +21,7 @@ from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
 from hybridep.study.arguments import DataDir, Earlier, HereArgs
 from hybridep.study.checks import check_choices, require, require_seeds
 from hybridep.study.command_line import Option
-from hybridep.study.recorded import Diagnosis, diagnose
+from hybridep.study.recorded import Diagnosis, diagnose, write_table
 from hybridep.trainer import Trainer
 
 PROTOCOL = "fashion-conv"
@@ -66,6 +66,8 @@ def plan(args: Args) -> Diagnosis:
 def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train each seed with each strategy; the files are renewed after each run."""
     rows = pd.DataFrame() if plan.finished is None else plan.finished
+    if len(rows):
+        write_table(rows, folder / ROWS, float_format="%.6g")
     for seed in plan.seeds:
         for strategy in args.strategies:
             if len(rows) and ((rows["strategy"] == strategy) & (rows["seed"] == seed)).any():
@@ -73,10 +75,10 @@ def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
             config = plan.protocol.replace(**KNOWN[strategy], seed=seed)
             new = pd.DataFrame([{"strategy": strategy, "seed": seed, **row} for row in watched(config, dataset, args.every)])
             rows = pd.concat([rows, new], ignore_index=True)
-            rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
+            write_table(rows, folder / ROWS, float_format="%.6g")
             print(f"{strategy}, seed {seed}: {new['test_acc'].iloc[-1]:.1%} after {config.epochs} epochs", flush=True)
     rows = rows[rows["strategy"].isin(args.strategies) & rows["seed"].isin(plan.seeds)]
-    rows.to_csv(folder / ROWS, index=False, float_format="%.6g")
+    write_table(rows, folder / ROWS, float_format="%.6g")
     draw(rows, folder, caption(plan))
     print(report(rows))
 

@@ -1,4 +1,4 @@
-"""What a centered update takes on a GPU, captured as graphs and not, and whether the same run gives the same weights, and at what cost."""
+"""What a centered update takes on a GPU, captured as graphs and not, and whether the same run gives the same weights again."""
 
 import time
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from hybridep.relaxation import Adaptive
 from hybridep.study.arguments import DiagnosticArgs, Earlier, Seeds, chosen_protocol, chosen_seeds, usual_seeds
 from hybridep.study.checks import check_choice, check_choices, require
 from hybridep.study.command_line import Option
-from hybridep.study.recorded import Diagnosis, diagnose
+from hybridep.study.recorded import Diagnosis, diagnose, write_table
 from hybridep.trainer import Trainer, make_relaxation
 
 ROWS = "alignment.csv"
@@ -73,7 +73,7 @@ def plan(args: Args) -> Diagnosis:
         shortened(args, protocol, seeds),
         table=ROWS,
         columns={"seed": int, "epoch": int, "layer": str},
-        same=("estimators", "checkpoints", "samples", "bptt_steps"),
+        same=("estimators", "checkpoints", "bptt_steps"),
     )
 
 
@@ -92,17 +92,25 @@ def shortened(args: Args, protocol: TrialConfig, seeds: tuple[int, ...]) -> str:
 
 def study(args: Args, plan: Diagnosis, dataset: Dataset, folder: Path) -> None:
     """Train on each seed and write what its checkpoints show; the files are renewed after each seed."""
-    done = plan.finished
-    frames = []
+    rows = pd.DataFrame() if plan.finished is None else plan.finished[plan.finished["seed"].isin(plan.seeds)]
+    finished = set() if rows.empty else set(rows["seed"])
+    renew(args, plan, rows, folder)
     for seed in plan.seeds:
-        earlier = None if done is None else done[done["seed"] == seed]
-        frames.append(pd.DataFrame(checkpoint_rows(args, plan, seed, dataset)) if earlier is None or earlier.empty else earlier)
-        frame = pd.concat(frames)
-        frame.to_csv(folder / ROWS, index=False)
-        summary = summarise(frame)
-        summary.to_csv(folder / "summary.csv", index=False)
-        draw(summary, folder, caption(args, plan))
-    print(report(summary, plan.shortened))
+        if seed not in finished:
+            rows = pd.concat([rows, pd.DataFrame(checkpoint_rows(args, plan, seed, dataset))], ignore_index=True)
+            renew(args, plan, rows, folder)
+    print("No gradient was left to compare at any checkpoint." if rows.empty else report(summarise(rows), plan.shortened))
+
+
+def renew(args: Args, plan: Diagnosis, rows: pd.DataFrame, folder: Path) -> None:
+    """Write the tables and the figure of what there is so far, seeds in the order that was asked for."""
+    if rows.empty:
+        return
+    rows = rows.sort_values("seed", key=lambda seeds: seeds.map(plan.seeds.index), kind="stable", ignore_index=True)
+    write_table(rows, folder / ROWS)
+    summary = summarise(rows)
+    write_table(summary, folder / "summary.csv")
+    draw(summary, folder, caption(args, plan))
 
 
 def checkpoint_rows(args: Args, plan: Diagnosis, seed: int, dataset: Dataset) -> Iterator[dict[str, Any]]:

@@ -156,10 +156,12 @@ def test_a_run_that_was_cut_short_goes_on_with_the_seeds_that_it_finished(
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (["--estimators", "standard", "centered"], "estimators"),
-        (["--checkpoints", "0", "3"], "checkpoints"),
-        (["--beta", "0.3"], "protocol"),
-        (["--protocol", "mnist", "--dataset", "fashion-mnist"], "protocol"),
+        (["--estimators", "standard", "centered"], "with --estimators standard centered random_sign"),
+        (["--checkpoints", "0", "3"], "with --checkpoints 0 1 2 3 5 7 10 15 20 30 40 50"),
+        (["--beta", "0.3"], "with --beta 0.2"),
+        (["--samples", "8"], "with --samples 16"),
+        (["--bptt-steps", "64"], "without --bptt-steps"),
+        (["--protocol", "mnist", "--dataset", "fashion-mnist"], "on other images"),
     ],
 )
 def test_a_run_with_other_arguments_is_not_gone_on_with(
@@ -172,7 +174,7 @@ def test_a_run_with_other_arguments_is_not_gone_on_with(
     assert main([*given, *other, "--resume", str(small), "--out", str(tmp_path / "s")]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"--resume {small}: was begun with another {named}, " in told
+    assert f"--resume {small}: was begun {named}, " in told
 
 
 @pytest.mark.parametrize(

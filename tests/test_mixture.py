@@ -342,3 +342,23 @@ def test_streams_fail_on_unknown_names_and_negative_seeds():
         stream(0, "sings")
     with pytest.raises(ValueError, match="seed -1"):
         stream(-1, "signs")
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+def test_tables_of_an_estimator_in_another_precision_are_made_the_trainings_own(monkeypatch, grain):
+    """As estimators of one's own may give them, made by NumPy's default."""
+    standard = ESTIMATORS["standard"]
+    own = standard.nudging
+    monkeypatch.setattr(standard, "nudging", lambda self, *given: own(self, *given).in_dtype(np.float64))
+    for _ in range(3):
+        table, _ = mixture(grain=grain).nudging(0.5, Minibatch(4, 0.5, dtype=np.float32))
+        assert {array.dtype for array in (table.beta, table.weight, table.free_weight) if array is not None} == {np.dtype(np.float32)}
+
+
+def test_an_estimator_that_refines_need_not_say_so(monkeypatch):
+    assert not mixture().refines
+    monkeypatch.setattr(ESTIMATORS["standard"], "refine", lambda self, gradient: [2 * part for part in gradient])
+    chosen = mixture()
+    assert chosen.refines
+    chosen.nudging(1.0, MINIBATCH)
+    assert chosen.refine([torch.ones(1)])[0].item() == 2

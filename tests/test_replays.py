@@ -16,8 +16,8 @@ def test_without_a_gpu_work_runs_each_time_on_what_it_is_given() -> None:
         total.add_(x)
         return [total * 2]
 
-    assert replays("add", work, torch.ones(2), writes=[total])[0].tolist() == [2, 2]
-    assert replays("add", work, torch.full((2,), 3.0), writes=[total])[0].tolist() == [8, 8]
+    assert replays("add", work, torch.ones(2), writes=lambda: [total])[0].tolist() == [2, 2]
+    assert replays("add", work, torch.full((2,), 3.0), writes=lambda: [total])[0].tolist() == [8, 8]
 
 
 def test_graphs_are_left_behind_by_pickle() -> None:

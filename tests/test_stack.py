@@ -89,6 +89,20 @@ def test_a_network_of_a_stack_can_stop_and_go_on_alone_or_in_another_stack(digit
         assert_same_rows(found, trainer.train_epoch())
 
 
+def test_what_a_stack_hands_back_lies_where_it_lay(digits: Dataset) -> None:
+    """Graphs of a trainer that was captured alone before go on writing there."""
+    together = by_blocks(trainers(digits, WHOLE[:2]))
+    for trainer in together:
+        trainer.train_epoch()
+
+    def places() -> list[int]:
+        return [tensor.data_ptr() for trainer in together for tensor in trainer._written()]
+
+    before = places()
+    StackTrainer(together).train_epoch()
+    assert places() == before
+
+
 def test_what_one_network_loses_reaches_no_other(digits: Dataset) -> None:
     lost = {"seed": 7, "learning_rates": (1e38,), "weight_decay": 1e6}
     alone, together = (trainers(digits, [WHOLE[0], lost, WHOLE[1]]) for _ in range(2))

@@ -30,7 +30,8 @@ class Estimator(Entry):
     # they do so in the limit alone.
     settles_after: ClassVar[int] = 0
     averages_over: ClassVar[int] = 1
-    # Whether `refine` needs the gradient of a whole minibatch that this estimator alone has made.
+    # Whether `refine`, where there is one, needs the gradient of a whole minibatch that this estimator alone has made: it then refuses
+    # mixtures sample by sample, in which it would not be called.
     refines: ClassVar[bool] = False
 
     @abstractmethod

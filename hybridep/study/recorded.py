@@ -1,6 +1,7 @@
 """`run_here`: the one way in which studies and benchmarks that need no Ray begin, are recorded and end."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -8,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hybridep.config import InvalidInput, TrialConfig, require_gpu
+from hybridep.config import InvalidInput, TrialConfig, completed, require_gpu
 from hybridep.datasets import Dataset, DatasetError, load, split
+from hybridep.registry import worded
 from hybridep.study.checks import MOST_THREADS, require
 from hybridep.study.command_line import parse
 from hybridep.study.description import as_json, describe, new_folder, now
@@ -97,17 +99,30 @@ def finished(earlier: Path, plan: Diagnosis, about: Mapping[str, Any], arguments
     try:
         begun = json.loads((earlier / "study.json").read_text(encoding="utf-8"))
         rows = pd.read_csv(earlier / plan.table).astype(dict(plan.columns))
-        differs = {
-            "protocol": begun["protocol"] != about["protocol"],
-            "dataset": begun["dataset"]["checksum"] != about["dataset"]["checksum"],
-            **{name: begun["arguments"][name] != arguments[name] for name in plan.same},
+        then = {
+            **completed(begun["protocol"]),
+            "dataset": begun["dataset"]["checksum"],
+            "samples": begun.get("samples", plan.samples),
+            **{name: begun["arguments"][name] for name in plan.same},
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"--resume {earlier}: holds no {plan.table} of an earlier run ({error})") from None
-    for name in differs:
-        if differs[name]:
-            raise InvalidInput(f"--resume {earlier}: was begun with another {name}, give the arguments that it was begun with")
+    now = {**about["protocol"], "dataset": about["dataset"]["checksum"], "samples": plan.samples}
+    now |= {name: arguments[name] for name in plan.same}
+    for name in sorted(now, key=lambda name: (name != "dataset", name)):
+        if then.get(name) != now[name]:
+            option, value = f"--{name.replace('_', '-')}", then.get(name)
+            words = " ".join(map(str, value)) if isinstance(value, list) else worded(value)
+            was = "on other images" if name == "dataset" else f"without {option}" if value is None else f"with {option} {words}"
+            raise InvalidInput(f"--resume {earlier}: was begun {was}, give the arguments that it was begun with")
     return rows
+
+
+def write_table(rows: "pd.DataFrame", file: Path, **given: Any) -> None:
+    """A CSV file that is there as a whole or, if this is cut short, as it was before."""
+    unfinished = file.with_suffix(".unfinished")
+    rows.to_csv(unfinished, index=False, **given)
+    os.replace(unfinished, file)
 
 
 def diagnose(
@@ -137,7 +152,8 @@ def diagnose(
 
         for note in dataset.notes:
             print(f"{protocol.dataset}: {note}", flush=True)
-        about = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "shortened": plan.shortened, "dataset": dataset.described()}
+        about: dict[str, Any] = {"protocol": protocol.flat("json"), "seeds": list(plan.seeds), "samples": plan.samples}
+        about |= {"shortened": plan.shortened, "dataset": dataset.described()}
         if plan.table and args.earlier is not None:
             plan = replace(plan, finished=finished(args.earlier, plan, about, as_json(args)))
         return Job(work, about)
