@@ -19,9 +19,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridep.captured import PlainPhases
+from hybridep.config import TrialConfig
 from hybridep.datasets import DATASETS, Dataset
 from hybridep.networks import LayeredNetwork, make_network
-from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES
+from hybridep.presets import ONE_SIDED, PRESETS, PROTOCOLS, STRATEGIES, adapted
 from hybridep.relaxation import Adaptive, FixedSteps, Relaxation
 from hybridep.stack import StackTrainer
 from hybridep.streams import stream
@@ -66,6 +68,39 @@ def test_a_golden_run_gives_on_a_gpu_what_it_gives_on_a_cpu(run: tuple[str, str,
                 assert math.isfinite(row[column])
             elif column != "collapsed" and not math.isnan(expected):
                 assert row[column] == pytest.approx(expected, rel=PART, abs=1e-5), column
+
+
+SCATTERED: list[dict[str, Any]] = [
+    {"skew": 1.0, "cheap": "part"},
+    {"skew": 0.6, "grain": "sample"},
+    {"skew": 0.5, "cheap": "corrected"},
+    {"skew": 0.5, "augment": True},
+    {"network": "graph", "sizes": (24, 10), "skip": ("x:y",), "dynamics": "energy", "activation": "unit_hard_sigmoid", "cheap": "part"},
+]
+
+
+def in_double(strategy: dict[str, Any]) -> TrialConfig:
+    return adapted("digits", {"relaxation": "fixed", "epochs": 2, "dtype": "float64", "train_samples": 200, **strategy})
+
+
+@pytest.mark.parametrize("strategy", SCATTERED)
+def test_graphs_change_no_weight_of_what_is_not_whole_minibatches_alone(strategy: dict[str, Any]) -> None:
+    captured, plain = (Trainer(in_double(strategy), dataset("digits"), "cuda:0") for _ in range(2))
+    plain.phases = PlainPhases(plain.network, plain.relaxation, plain.starts)
+    for trainer in (captured, plain):
+        for _ in range(2):
+            trainer.train_epoch()
+    for own, expected in zip(captured.network.parameters, plain.network.parameters, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_free_phases_from_the_last_equilibria_lead_where_they_lead_on_a_cpu() -> None:
+    here, there = (Trainer(in_double({"start": "last"}), dataset("digits"), device) for device in ("cuda:0", "cpu"))
+    for trainer in (here, there):
+        for _ in range(2):
+            trainer.train_epoch()
+    for own, expected in zip(here.network.parameters, there.network.parameters, strict=True):
+        torch.testing.assert_close(own.cpu(), expected, rtol=1e-4, atol=1e-6)
 
 
 def prepared(name: str, batch: int = 128) -> tuple[LayeredNetwork, Tensor, Tensor]:
