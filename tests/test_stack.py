@@ -15,7 +15,6 @@ from hybridep.config import TrialConfig
 from hybridep.datasets import Dataset, load
 from hybridep.kernels import affine_each
 from hybridep.networks import MLP, StackedMLP
-from hybridep.relaxation import Adaptive
 from hybridep.stack import Stacks, StackTrainer, grouped, stackable
 from hybridep.streams import stream
 from hybridep.study.study import main
@@ -116,11 +115,11 @@ def test_what_one_network_loses_reaches_no_other(digits: Dataset) -> None:
         assert_same_rows(rows[place], alone[place].train_epoch())
 
 
-def by_blocks(trainers: list[Trainer], relaxation: Adaptive | None = None) -> list[Trainer]:
+def by_blocks(trainers: list[Trainer]) -> list[Trainer]:
     """The same trainers, relaxing block by block, as on a GPU."""
     for trainer in trainers:
         example, _ = trainer.images.batch(trainer.train_rows[:1])
-        trainer.phases = CapturedPhases(trainer.network, relaxation or trainer.relaxation, example)
+        trainer.phases = CapturedPhases(trainer.network, trainer.relaxation, example)
         trainer._let_be_captured()
     return trainers
 
